@@ -1,0 +1,45 @@
+# Each target does all the set-up that it needs. `make help` lists them.
+VENV := .venv/bin
+# The distribution to try in `make fresh-machine`.
+SUITE ?= trixie
+# Tracing needs root. What runs under sudo leaves no root-owned caches in the checkout.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo env PYTHONDONTWRITEBYTECODE=1))
+NO_CACHE := $(if $(AS_ROOT),-p no:cacheprovider)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tests demo test check bench docs fresh-machine clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## packages and .venv/ with kmwatch in it; a second run takes seconds
+	@scripts/setup.sh
+
+setup-tests: ## the same, and what the tests need
+	@scripts/setup.sh tests
+
+demo: setup ## watch this machine: the live screen in a terminal, else a report of 5 seconds
+	@if [ -t 0 ] && [ -t 1 ]; then exec $(AS_ROOT) $(VENV)/kmwatch top; \
+	else exec $(AS_ROOT) $(VENV)/kmwatch report live -d 5; fi
+
+test: setup-tests ## every test that this machine allows; KMWATCH_REQUIRE=live makes a skip a failure
+	@$(AS_ROOT) $(if $(AS_ROOT),KMWATCH_REQUIRE="$$KMWATCH_REQUIRE") $(VENV)/python -m pytest $(NO_CACHE)
+
+check: setup-tests ## style, types, and the tests that need no root: under a minute
+	@$(VENV)/ruff check
+	@$(VENV)/ruff format --check
+	@$(VENV)/mypy
+	@$(VENV)/python -m pytest -q tests/unit tests/test_layers.py tests/test_docs.py tests/test_house.py
+
+bench: setup-tests ## what watching costs, as a ratio
+	@$(AS_ROOT) $(VENV)/python benchmarks/pair_cost.py
+
+fresh-machine: ## demo and test in a new Debian: SUITE=trixie or bookworm; KEEP=1 keeps it
+	@scripts/fresh_machine.sh $(SUITE)
+
+docs: setup ## write the generated pages of docs/
+	@$(VENV)/python scripts/generate_docs.py
+
+clean: ## remove .venv/ and all caches
+	rm -rf --one-file-system .venv .cache .mypy_cache .ruff_cache .pytest_cache build dist
+	find kmwatch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,140 @@
+"""What sources give: batches of observations as columns, and what is known of the kernel they come from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from kmwatch import schema
+from kmwatch.kernel.gfp import GfpTable
+from kmwatch.kernel.slab import AllocatorLimits
+from kmwatch.kernel.symbols import UNKNOWN, Site
+
+Rows = np.ndarray[Any, np.dtype[np.void]]
+
+
+def _column(member: schema.Member) -> tuple[str, str, tuple[int, ...]]:
+    """Addresses become indices into Meta's tables: no kernel address goes further than its source.
+
+    Sums are signed: a batch may take back what an earlier one counted.
+    """
+    if member.name in ("site", "cache"):
+        return member.name, "<u4", ()
+    return member.name, "<i8" if member.type == "<u8" else member.type, member.shape
+
+
+KEY = tuple(member.name for member in schema.members("ledger_key"))
+COUNTED = ("count", "bytes_requested", "min_request", "max_request", "fill")
+ROW = np.dtype(
+    [
+        *(_column(member) for member in schema.members("ledger_key")),
+        *(_column(member) for member in schema.members("ledger_value") if member.name in COUNTED),
+        ("bytes_allocated", "<i8"),
+    ]
+)
+"""One observation: a key of the ledger and its counts. One event has count 1, an aggregate count n.
+
+bytes_allocated: what was taken; it follows from the rest, and sources fill it in.
+"""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A kmem_cache: its name, the bytes its owner asked for and the bytes an object takes."""
+
+    name: str
+    object_size: int
+    size: int
+
+
+NO_CACHE = Cache("", 0, 0)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Whose memory it is."""
+
+    hostname: str
+    kernel: str
+    boot_id: str
+    cpus: int
+
+
+@dataclass
+class Trust:
+    """Doubt, travelling with the data; every number counts events.
+
+    lost: not counted, because the program was already running on that CPU or the row could not be made.
+    map_full: not counted, because the ledger in the kernel had no room for a new row.
+    duplicates_removed: second reports of one large kmalloc.
+    unknown_site: counted, but the stack did not tell who asked.
+    """
+
+    lost: int = 0
+    map_full: int = 0
+    duplicates_removed: int = 0
+    unknown_site: int = 0
+
+    def add(self, other: "Trust") -> None:
+        """Add another span's doubt to this one."""
+        self.lost += other.lost
+        self.map_full += other.map_full
+        self.duplicates_removed += other.duplicates_removed
+        self.unknown_site += other.unknown_site
+
+
+@dataclass
+class Meta:
+    """The kernel that a source observes. `sites` and `caches` only grow; batches hold indices into them.
+
+    zones: names in the order of /proc/zoneinfo, as the zone column numbers them.
+    probes: every probe wanted, with how it is attached, or why it is not.
+    context: how the context is seen; "" where it is not.
+    """
+
+    host: Host
+    gfp: GfpTable
+    limits: AllocatorLimits
+    zones: tuple[str, ...]
+    probes: dict[str, str]
+    context: str
+    sites: list[Site] = field(default_factory=lambda: [UNKNOWN])
+    caches: list[Cache] = field(default_factory=lambda: [NO_CACHE])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What watching took, in CPU seconds: in the kernel's programs (an estimate) and in kmwatch itself."""
+
+    kernel: float = 0.0
+    own: float = 0.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Observations (dtype ROW) of a span of time: its start in seconds since the epoch, its length in seconds."""
+
+    rows: Rows
+    start: float
+    seconds: float
+    trust: Trust = field(default_factory=Trust)
+    cost: Cost = field(default_factory=Cost)
+
+
+class Source(Protocol):
+    """A context manager that gives batches until it is exhausted or closed."""
+
+    meta: Meta
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def stop(self) -> None:
+        """End the iteration soon, from any thread."""

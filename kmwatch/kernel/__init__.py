@@ -1,0 +1,1 @@
+"""What the running kernel is: BTF, symbols, GFP flags, zones, size classes, privileges."""

@@ -1,0 +1,167 @@
+"""The ledger: all batches grouped. Whatever shows a sum takes it from here; nothing is added up anywhere else."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kmwatch.batch import KEY, ROW, Batch, Cost, Meta, Rows, Trust
+from kmwatch.schema import Context, Kind, Via
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+ALLOCATIONS = (Kind.KMALLOC, Kind.CACHE_ALLOC, Kind.PAGE_ALLOC, Kind.VMALLOC, Kind.PERCPU_ALLOC)
+MAPPINGS = (Kind.IOREMAP, Kind.VMAP)
+FREES = (Kind.KFREE, Kind.CACHE_FREE, Kind.PAGE_FREE, Kind.VFREE, Kind.PERCPU_FREE)
+PRESSURE = (Kind.EXTFRAG, Kind.DIRECT_RECLAIM, Kind.COMPACTION, Kind.OOM_VICTIM)
+
+MEASURES = ("count", "failures", "opportunistic_failures", "bytes_requested", "bytes_allocated", "bytes_wasted")
+"""The sums of a group. count: what succeeded; bytes_wasted: allocated but not asked for."""
+
+# Pages taken for a slab, a vmalloc area or a per-CPU chunk are counted there, once.
+_ELSEWHERE = Via.SLAB | Via.VMALLOC | Via.PERCPU
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over everything, each piece of memory counted once; bytes and counts since the start."""
+
+    allocations: int
+    frees: int
+    failures: int
+    opportunistic_failures: int
+    bytes_requested: int
+    bytes_allocated: int
+    bytes_wasted: int
+
+
+class Ledger:
+    """Grouped observations of one source.
+
+    rows: dtype ROW, one for each distinct key, in no particular order.
+    start, seconds: the span that the batches covered, in seconds since the epoch and seconds.
+    trust, cost: the doubt and the cost of all batches.
+    """
+
+    def __init__(self, meta: Meta) -> None:
+        self.meta = meta
+        self.rows: Rows = np.zeros(0, ROW)
+        self.start, self.seconds = 0.0, 0.0
+        self.trust, self.cost = Trust(), Cost()
+
+    def add(self, batch: Batch) -> None:
+        """Add a batch."""
+        if not self.seconds:
+            self.start = batch.start
+        self.seconds += batch.seconds
+        self.trust.add(batch.trust)
+        self.cost = Cost(self.cost.kernel + batch.cost.kernel, self.cost.own + batch.cost.own)
+        self.rows = _merged(np.concatenate([self.rows, batch.rows]))
+        self.__dict__.pop("facts", None)
+
+    @cached_property
+    def facts(self) -> Array:
+        """One row for each row of `rows` with what follows from its key: outcome, atomicity, sleeping, zone asked for.
+
+        Fields: count, failures, opportunistic_failures, bytes_* as in MEASURES; atomic, may_sleep, counted_once (bool);
+        zone_asked (text).
+        """
+        rows, gfp = self.rows, self.meta.gfp
+        masks, back = np.unique(rows["gfp"], return_inverse=True)
+        names = [(gfp.may_sleep(mask), gfp.opportunistic(mask), gfp.zone_asked(mask)) for mask in masks.tolist()]
+        by_mask = np.array(names, [("may_sleep", "?"), ("opportunistic", "?"), ("zone_asked", "U8")])[back.ravel()]
+        failed = rows["failed"] != 0
+        # Without flags the event says nothing about what its caller expected.
+        expected = by_mask["opportunistic"] & (rows["gfp"] != 0)
+        facts = np.zeros(len(rows), _FACTS)
+        facts["count"] = np.where(failed, 0, rows["count"])
+        facts["failures"] = np.where(failed & ~expected, rows["count"], 0)
+        facts["opportunistic_failures"] = np.where(failed & expected, rows["count"], 0)
+        for name in ("bytes_requested", "bytes_allocated"):
+            facts[name] = np.where(failed, 0, rows[name])
+        memory = np.isin(rows["kind"], ALLOCATIONS)
+        facts["bytes_wasted"] = np.where(memory, facts["bytes_allocated"] - facts["bytes_requested"], 0)
+        facts["atomic"] = (rows["context"] != 0) & (rows["context"] & Context.UNKNOWN == 0)
+        # A vmalloc or ioremap may always sleep: alloc_vmap_area() says might_sleep(), and its event has no GFP flags.
+        facts["may_sleep"] = by_mask["may_sleep"] | np.isin(rows["kind"], [Kind.VMALLOC, *MAPPINGS])
+        facts["counted_once"] = memory & ((rows["kind"] != Kind.PAGE_ALLOC) | (rows["via"] & _ELSEWHERE == 0))
+        facts["zone_asked"] = by_mask["zone_asked"]
+        return facts
+
+    def totals(self) -> Totals:
+        """Sums over everything."""
+        facts, once = self.facts, self.facts["counted_once"]
+        sums = {name: int(facts[name][once].sum()) for name in MEASURES}
+        frees = int(self.rows["count"][np.isin(self.rows["kind"], FREES)].sum())
+        return Totals(allocations=sums.pop("count"), frees=frees, **sums)
+
+    def events(self, *kinds: Kind) -> int:
+        """How many events of these kinds there were; of all kinds where none is named."""
+        chosen = np.isin(self.rows["kind"], kinds) if kinds else np.ones(len(self.rows), bool)
+        return int(self.rows["count"][chosen].sum())
+
+    def groups(self, *columns: str, kinds: tuple[Kind, ...] = ALLOCATIONS, once: bool = False) -> Array:
+        """Allocations grouped by columns of ROW or of `facts`: those columns, MEASURES, min_request, max_request, fill.
+
+        With `once`, page allocations that another allocator made for itself are left out, so that sums over several
+        kinds count each piece of memory once.
+        """
+        chosen = np.isin(self.rows["kind"], kinds)
+        if once:
+            chosen &= self.facts["counted_once"]
+        rows, facts = self.rows[chosen], self.facts[chosen]
+        keys = [facts[name] if name in _FACTS.names else rows[name] for name in columns]  # type: ignore[operator]
+        order, starts = _runs(keys, len(rows))
+        types = [(name, key.dtype) for name, key in zip(columns, keys, strict=True)]
+        grouped = np.zeros(len(starts), [*types, *((name, "<i8") for name in MEASURES), *_REQUESTS])
+        for name, key in zip(columns, keys, strict=True):
+            grouped[name] = key[order][starts]
+        if len(starts):
+            for name in MEASURES:
+                grouped[name] = np.add.reduceat(facts[name][order], starts)
+            _reduce_requests(grouped, rows[order], starts)
+        return grouped
+
+
+_REQUESTS = [(name, *ROW.fields[name][:1]) for name in ("min_request", "max_request", "fill")]  # type: ignore[index]
+_FACTS = np.dtype(
+    [
+        *((name, "<i8") for name in MEASURES),
+        *((name, "?") for name in ("atomic", "may_sleep", "counted_once")),
+        ("zone_asked", "U8"),
+    ]
+)
+
+
+def _merged(rows: Rows) -> Rows:
+    """Rows with equal keys added up; rows that were taken back altogether disappear."""
+    order, starts = _runs([rows[name] for name in KEY], len(rows))
+    if not len(starts):
+        return rows
+    rows = rows[order]
+    merged = rows[starts].copy()
+    for name in ("count", "bytes_requested", "bytes_allocated"):
+        merged[name] = np.add.reduceat(rows[name], starts)
+    _reduce_requests(merged, rows, starts)
+    kept: Rows = merged[(merged["count"] != 0) | (merged["bytes_requested"] != 0)]
+    return kept
+
+
+def _reduce_requests(into: Array, rows: Array, starts: Array) -> None:
+    into["min_request"] = np.minimum.reduceat(rows["min_request"], starts)
+    into["max_request"] = np.maximum.reduceat(rows["max_request"], starts)
+    into["fill"] = np.add.reduceat(rows["fill"], starts, axis=0)
+
+
+def _runs(keys: list[Array], length: int) -> tuple[Array, Array]:
+    """An order that brings equal keys together, and where in it each run of equals starts."""
+    if not length:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    order = np.lexsort([np.zeros(length, "u1"), *keys[::-1]])
+    changed = np.zeros(length, bool)
+    changed[0] = True
+    for key in keys:
+        sorted_key = key[order]
+        changed[1:] |= sorted_key[1:] != sorted_key[:-1]
+    return order, np.flatnonzero(changed)

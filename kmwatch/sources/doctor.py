@@ -1,0 +1,128 @@
+"""What this kernel and this user allow, looked at one by one."""
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from kmwatch.errors import KmwatchError
+from kmwatch.kernel import abilities, tracefs
+from kmwatch.kernel.btf import Btf
+from kmwatch.kernel.gfp import running_table
+from kmwatch.kernel.symbols import Symbols
+from kmwatch.schema import Kind
+from kmwatch.sources.bpf import Attachment, Programs, bcc_version
+from kmwatch.sources.plan import Plan, make_plan
+
+# include/uapi/linux/capability.h
+_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: whether it is there, in words, and whether live watching needs it.
+
+    fix: what to do where it is not ok; "" where `what` says so itself.
+    """
+
+    name: str
+    ok: bool
+    what: str
+    needed: bool = False
+    fix: str = ""
+
+
+def examine(*, attach: bool) -> Iterator[Check]:
+    """Every check, in the order in which they build on each other; `attach` loads and attaches each program too."""
+    yield _machine()
+    yield from _privileges()
+    yield _tried("tracefs", lambda: _tracefs_words(tracefs.find()))
+    yield _tried("symbols", lambda: f"/proc/kallsyms: {len(Symbols.running()):,} functions")
+    yield _tried("BCC", lambda: f"version {bcc_version()}; kernel headers are not needed")
+    yield _tried("BTF", _btf_words, needed=False)
+    yield from _optional()
+    try:
+        plan = make_plan(frozenset(Kind), tracefs.find(), running_table(), Symbols.running())
+    except KmwatchError as error:
+        yield Check("probes", ok=False, what=str(error), needed=True)
+        return
+    yield _context(plan)
+    yield from _probes(plan, attach=attach)
+
+
+def _machine() -> Check:
+    fix = "run kmwatch on x86-64: it knows size classes, zones and preempt_count of no other machine"
+    what = f"{platform.machine()}, Linux {platform.release()}"
+    return Check("machine", platform.machine() == "x86_64", what, needed=True, fix=fix)
+
+
+def _privileges() -> Iterator[Check]:
+    effective = int(Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0], 16)
+    held = [name for name, bit in _CAPABILITIES.items() if effective >> bit & 1]
+    enough = "CAP_SYS_ADMIN" in held or {"CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"} <= set(held)
+    what = ", ".join(held) or "none of the capabilities that tracing takes"
+    yield Check("privileges", enough, what, needed=True, fix="run kmwatch with sudo")
+    if _LOCKDOWN.exists() and "[confidentiality]" in _LOCKDOWN.read_text():
+        fix = "boot without lockdown=confidentiality: it forbids BPF programs to read kernel memory"
+        yield Check("lockdown", ok=False, what="confidentiality", needed=True, fix=fix)
+
+
+def _tried(name: str, look: Callable[[], str], *, needed: bool = True) -> Check:
+    try:
+        return Check(name, ok=True, what=look(), needed=needed)
+    except KmwatchError as error:
+        return Check(name, ok=False, what=str(error), needed=needed)
+
+
+def _tracefs_words(found: tracefs.Tracefs) -> str:
+    return f"{'mounted just now' if found.mounted else 'mounted'} at {found.path}"
+
+
+def _btf_words() -> str:
+    Btf().close()
+    return "/sys/kernel/btf/vmlinux"
+
+
+def _optional() -> Iterator[Check]:
+    """What kmwatch does without: said so that nobody has to wonder."""
+    has = abilities.kprobes(tracefs.MOUNT_POINT)
+    without = "not in this kernel (CONFIG_KPROBES); only vmalloc before Linux 6.2 would need them"
+    yield Check("kprobes", has, "available, not used" if has else without)
+    try:
+        btf = Btf()
+    except KmwatchError:
+        yield Check("fentry", ok=False, what="needs BTF; not used")
+        return
+    refused = abilities.fentry(btf)
+    btf.close()
+    yield Check("fentry", not refused, f"refused ({refused}); not used" if refused else "available, not used")
+
+
+def _context(plan: Plan) -> Check:
+    if not plan.context:
+        fix = "use a kernel with CONFIG_DEBUG_INFO_BTF=y or CONFIG_KALLSYMS_ALL=y; until then the context is unknown"
+        return Check("context", ok=False, what="preempt_count cannot be found", fix=fix)
+    rcu = "" if "TASK_RCU_NESTING" in plan.defines else "; RCU sections are not counted by this kernel"
+    return Check("context", ok=True, what=f"preempt_count through {plan.context}{rcu}")
+
+
+def _probes(plan: Plan, *, attach: bool) -> Iterator[Check]:
+    attached = {f"{each.probe.category}:{each.probe.event}": each for each in plan.attachments}
+    for name, how in plan.status.items():
+        if name not in attached:
+            yield Check(name, ok=False, what=how)
+        elif attach:
+            yield _tried(name, partial(_attach, plan, attached[name], how))
+        else:
+            yield Check(name, ok=True, what=how, needed=True)
+
+
+def _attach(plan: Plan, attachment: Attachment, how: str) -> str:
+    programs = Programs("ledger.c", (attachment,), plan.defines)
+    try:
+        programs.attach()
+    finally:
+        programs.close()
+    return f"{how}: loaded and attached"

@@ -1,0 +1,146 @@
+"""What to load on this kernel: which probes, how each is attached, and the constants that the C sources need."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmwatch.errors import NotPossibleError
+from kmwatch.kernel.btf import Btf
+from kmwatch.kernel.gfp import GfpTable
+from kmwatch.kernel.symbols import Symbols
+from kmwatch.kernel.tracefs import Tracefs
+from kmwatch.schema import Kind, Way
+from kmwatch.sources.bpf import Attachment, possible_cpus
+from kmwatch.sources.probes import PROBES, Probe, wanted
+
+CACHE_ROWS = 4096  # a busy host has 300 caches
+_LEDGER_BYTES = 64 << 20  # of a per-CPU map: its values exist once for every possible CPU
+_LEDGER_ROWS = (4096, 16384)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that compiling takes.
+
+    calibrators: probes that are needed at the start only.
+    status: every probe wanted, with "raw tracepoint", "tracepoint", or the reason why it is not attached.
+    context: how the context is seen, "" where it is not.
+    per_cpu_offset: address of the kernel's __per_cpu_offset table, 0 where it is not needed.
+    doubts: one line for each thing that this kernel keeps from being seen, with what would help.
+    """
+
+    attachments: tuple[Attachment, ...]
+    calibrators: tuple[Attachment, ...]
+    status: dict[str, str]
+    defines: dict[str, int]
+    context: str
+    per_cpu_offset: int
+    doubts: tuple[str, ...]
+
+
+def make_plan(kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: Symbols) -> Plan:
+    """Look at the running kernel and decide."""
+    doubts: list[str] = []
+    try:
+        btf = Btf()
+    except NotPossibleError as error:
+        btf = None
+        doubts.append(f"{error}; until then cache names are unknown")
+    try:
+        found = {probe: _how(probe, tracefs, btf) for probe in wanted(kinds)}
+        found = {probe: how for probe, how in found.items() if how in _WAYS or not probe.old}
+        calibrators = _calibrators(tracefs, btf)
+        context, per_cpu_offset, seen = _context(btf, symbols)
+        defines = seen | _caches(btf) | _sizes(gfp) | _own_namespace() | _drift(tracefs)
+    finally:
+        if btf:
+            btf.close()
+    if not context:
+        doubts.append("the context of allocations is unknown: neither BTF nor kallsyms shows preempt_count")
+    attachments = tuple(Attachment(probe, _WAYS[how]) for probe, how in found.items() if how in _WAYS)
+    if not attachments:
+        raise NotPossibleError("this kernel has none of the tracepoints wanted; `kmwatch doctor` tells why")
+    status = {f"{probe.category}:{probe.event}": how for probe, how in found.items()}
+    extra = tuple(each for each in calibrators if each not in attachments)
+    return Plan(attachments, extra, status, defines, context, per_cpu_offset, tuple(doubts))
+
+
+_WAYS = {"raw tracepoint": Way.RAW, "tracepoint": Way.TRACEPOINT}
+
+
+def _calibrators(tracefs: Tracefs, btf: Btf | None) -> tuple[Attachment, ...]:
+    """Probes by which each way of attaching can be calibrated: system calls of ours make their events at will."""
+    hows = {probe: _how(probe, tracefs, btf) for probe in PROBES if probe.event in ("kmalloc", "mm_page_alloc")}
+    return tuple(Attachment(probe, _WAYS[how]) for probe, how in hows.items() if how in _WAYS)
+
+
+def _how(probe: Probe, tracefs: Tracefs, btf: Btf | None) -> str:
+    if not tracefs.has_event(probe.category, probe.event):
+        return probe.note or "this kernel does not have it"
+    if probe.raw and btf and btf.prototype(probe.event) == probe.raw:
+        return "raw tracepoint"
+    return "tracepoint"
+
+
+def _context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]]:
+    """How to find preempt_count: by kallsyms' data symbols where the kernel has them, else by BTF."""
+    task = _task(btf)
+    table, count = symbols.data("__per_cpu_offset"), symbols.data("__preempt_count")
+    if table and count:
+        return "kallsyms", table, task | {"PREEMPT_COUNT": count}
+    if btf is None:
+        return "", 0, {}
+    count = btf.percpu_offset("__preempt_count")
+    if count is None:
+        # Linux commit 64701838bf05 ("x86/percpu: Move pcpu_hot to percpu hot section", in v6.15) and before: a struct.
+        count = btf.percpu_offset("pcpu_hot.preempt_count")
+    found = {
+        "PREEMPT_COUNT": count,
+        "RUNQUEUES": btf.percpu_offset("runqueues"),
+        "TASK_CFS_RQ": btf.member_offset("task_struct", "se.cfs_rq"),
+        "CFS_RQ_RQ": btf.member_offset("cfs_rq", "rq"),
+        "RQ_CPU": btf.member_offset("rq", "cpu"),
+    }
+    known = {name: value for name, value in found.items() if value is not None}
+    return ("BTF", 0, known | task) if len(known) == len(found) else ("", 0, {})
+
+
+def _task(btf: Btf | None) -> dict[str, int]:
+    """Where the running task keeps its RCU nesting (a preemptible kernel does) and its process's id."""
+    if btf is None:
+        return {}
+    nesting = btf.member_offset("task_struct", "rcu_read_lock_nesting")
+    tgid = btf.member_offset("task_struct", "tgid") if btf.function("bpf_get_current_task_btf") else None
+    found = {"TASK_RCU_NESTING": nesting, "TASK_TGID": tgid}
+    return {name: offset for name, offset in found.items() if offset is not None}
+
+
+def _caches(btf: Btf | None) -> dict[str, int]:
+    members = {"CACHE_NAME": "name", "CACHE_OBJECT_SIZE": "object_size", "CACHE_SIZE": "size"}
+    found = {define: btf.member_offset("kmem_cache", name) for define, name in members.items()} if btf else {}
+    known = {define: offset for define, offset in found.items() if offset is not None}
+    return known if len(known) == len(members) else {}
+
+
+def _sizes(gfp: GfpTable) -> dict[str, int]:
+    cpus = possible_cpus()
+    row = 64  # bytes of struct ledger_value, on every possible CPU
+    low, high = _LEDGER_ROWS
+    return {
+        "CPUS": cpus,
+        "LEDGER_ROWS": max(low, min(high, _LEDGER_BYTES // (row * cpus))),
+        "CACHE_ROWS": CACHE_ROWS,
+        "GFP_DIRECT_RECLAIM": gfp.bit("__GFP_DIRECT_RECLAIM"),
+        "GFP_NOWARN": gfp.bit("__GFP_NOWARN"),
+    }
+
+
+def _own_namespace() -> dict[str, int]:
+    """How the programs recognise kmwatch: its pid in its own namespace, which may be a container's."""
+    namespace = Path("/proc/self/ns/pid").stat()
+    return {"SELF_TGID": os.getpid(), "SELF_NS_DEV": namespace.st_dev, "SELF_NS_INO": namespace.st_ino}
+
+
+def _drift(tracefs: Tracefs) -> dict[str, int]:
+    text = tracefs.format_text("percpu", "percpu_alloc_percpu") or ""
+    return {"PERCPU_HAS_CALL_SITE": 1} if "call_site" in text else {}

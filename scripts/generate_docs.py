@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+"""Write the pages of docs/ that show tables of the code: rules, observations, commands and terms.
+
+`python scripts/generate_docs.py` writes them; tests/test_docs.py fails while they differ from the code.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import click
+
+import kmwatch.rules  # noqa: F401  # enters the rules
+from kmwatch import contexts, schema, terms
+from kmwatch.cli import cli
+from kmwatch.findings import RULES, Rule
+from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE
+from kmwatch.sources.probes import PROBES, Probe
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+HELP_WIDTH = 88  # columns of the help texts: they fit a narrow page without scrolling
+
+# A name or several joined by the kernel's own punctuation: `kmem:mm_page_alloc`, `__GFP_HIGH|__GFP_IO`, `vfree()`.
+_TOKEN = re.compile(r"/?\w+(?:[:|/]\w+)*(?:\(\))?")
+
+_SEVERITIES = {
+    "error": "a bug that can hang or crash",
+    "warning": "wasteful or fragile",
+    "notice": "worth knowing",
+}
+_FAMILIES = {
+    "KM1": "Rounding waste",
+    "KM2": "Atomic context and failures",
+    "KM3": "Large allocations and allocators that do not fit",
+    "KM4": "GFP flags",
+    "KM5": "Zones and fragmentation",
+    "KM6": "Lifetime and leaks",
+    "KM9": "Trust in the data",
+}
+
+
+def rules() -> str:
+    """docs/rules.md: the rule book, from the docstrings of the rules."""
+    book = sorted(RULES.values(), key=lambda rule: rule.code)
+    parts = [
+        "# Rules",
+        _RULES,
+        _bullets(f"**{name}**: {meaning}" for name, meaning in _SEVERITIES.items()),
+        _table(
+            ("code", "severity", "name"),
+            [(f"[{rule.code}](#{_anchor(_heading(rule))})", rule.severity, f"`{rule.name}`") for rule in book],
+        ),
+    ]
+    for family, title in _FAMILIES.items():
+        members = [rule for rule in book if rule.code.startswith(family)]
+        if members:
+            parts += [f"## {title}", *(_rule(rule) for rule in members)]
+    return _page(parts)
+
+
+_RULES = """\
+What kmwatch finds by itself. `kmwatch rules` lists the rules, `kmwatch explain KM201` shows one of these pages, and the
+`findings` of a report name them by code and name."""
+
+
+def _heading(rule: Rule) -> str:
+    return f"{rule.code} {rule.name}"
+
+
+def _rule(rule: Rule) -> str:
+    paragraphs = [" ".join(part.split()) for part in inspect.cleandoc(rule.explanation).split("\n\n")]
+    shown = [f"### {_heading(rule)}", f"*{rule.severity}.* {_text(paragraphs[0])}"]
+    for paragraph in paragraphs[1:]:
+        heading, _, text = paragraph.partition(": ")
+        shown.append(f"**{heading}:** {_text(text)}")
+    return "\n\n".join(shown)
+
+
+def observations() -> str:
+    """docs/observations.md: what is counted, from bpf/events.h and the table of probes."""
+    parts = ["# Observations", _OBSERVATIONS, "## Kinds", _KINDS]
+    groups = (
+        ("Allocations", ALLOCATIONS, "They take memory, and are what reports and most rules are about."),
+        ("Mappings", MAPPINGS, "They give addresses to memory that exists already, so their bytes are in no total."),
+        ("Releases", FREES, "They are counted, with the site where the event tells it; their size is not known."),
+        ("Pressure", PRESSURE, "Signs that memory is short or fragmented: the surroundings of a failure."),
+    )
+    for title, kinds, words in groups:
+        rows = [
+            (f"`{kind.name.lower()}`", *_source_and_words(schema.values("kind")[kind.name.lower()][1]))
+            for kind in kinds
+        ]
+        parts += [f"### {title}", words, _table(("kind", "event", "what it is"), rows)]
+    parts += ["## Context", _CONTEXT, _table(("word", "meaning"), _contexts())]
+    parts += ["## Rows", _ROWS]
+    for struct, title, words in _STRUCTS:
+        members = [
+            (f"`{each.name}`", _linked(each.doc), each.unit) for each in schema.members(struct) if each.name != "unused"
+        ]
+        parts += [f"### {title}", words, _table(("field", "what it is", "unit"), members)]
+    parts += ["### Passed through", _VIA, _table(("bit", "name", "meaning"), _bits("via"))]
+    parts += ["## Probes", _PROBES, _table(("tracepoint", "kinds", "attached as", "kernels"), map(_probe, PROBES))]
+    parts += ["## Losses", _LOSSES, _table(("counter", "counts"), [row[1:] for row in _bits("counter")])]
+    return _page(parts)
+
+
+_OBSERVATIONS = """\
+What kmwatch counts, and how. Programs in the kernel add every event to a row of a table, the ledger; nothing else
+leaves the kernel, and no address leaves the machine. The structs and numbers below are those of `bpf/events.h`; the
+published form of a report is [report.schema.json](report.schema.json)."""
+_KINDS = """\
+The names are those of `--kinds`, of the reports and of the metrics. Without `--kinds` everything is observed."""
+_CONTEXT = """\
+Where the CPU was when it allocated, read from the real `preempt_count`. A report writes the place first and then what
+else held, in the order of this table: `softirq+preempt-off+rcu`. A bare `process` may sleep; everything else that is
+known may not."""
+_ROWS = """\
+A row is a key, which tells apart, and a value, which counts. Call sites are symbol and offset (`load_msg+0x41`): the
+source replaces addresses by names before anything else sees them."""
+_STRUCTS = (
+    ("ledger_key", "Key", "Events that agree in all of these are one row."),
+    ("ledger_value", "Value", "The sums of a row, per CPU in the kernel and added up when it is read."),
+    ("cache_info", "Caches", "Read once for each `kmem_cache`, when it is first seen."),
+)
+_ELSEWHERE = {
+    "enum kind": "the [kind](#kinds)",
+    "enum context": "the [context](#context)",
+    "enum via": "the allocators [passed through](#passed-through)",
+}
+_VIA = """\
+The bits of `via`. Pages that the slab allocator, vmalloc or the per-CPU allocator take for themselves are memory that
+is counted there already: such rows have `counted_once` false in a report and are in no total."""
+_PROBES = """\
+Each is a tracepoint of the kernel. It is attached as a raw tracepoint, which is cheaper, where the kernel's type
+information (BTF) shows exactly the arguments that `bpf/compat.h` was written for, and as an ordinary one otherwise.
+`kmwatch doctor` tells what the running kernel offers."""
+_LOSSES = """\
+What the programs could not count, they count as a loss. A report prints it under `trust`, and rule KM901 judges it."""
+
+
+def _contexts() -> list[tuple[str, str]]:
+    """The words of a context in the order in which a report writes them."""
+    places = [("process", "none of the others: system calls and kernel threads")]
+    found = {contexts.name(bit).removeprefix("process+"): doc for bit, doc in schema.values("context").values()}
+    first = [name for name in found if name in ("softirq", "hardirq", "nmi")]
+    last = [name for name in found if name not in (*first, "unknown")]
+    return [
+        (f"`{name}`", _text(doc))
+        for name, doc in [*places, *((name, found[name]) for name in (*first, *last, "unknown"))]
+    ]
+
+
+def _linked(doc: str) -> str:
+    """What a field is, with links to the tables of its numbers."""
+    enum, comma, rest = doc.partition(",")
+    return _ELSEWHERE[enum] + comma + _text(rest) if enum in _ELSEWHERE else _text(doc)
+
+
+def _source_and_words(doc: str) -> tuple[str, str]:
+    """`kmem:kmalloc: an allocation …` as the event, and what it is."""
+    event, _, meaning = doc.partition(": ")
+    return re.sub(r"\w+:\w+|\w+_\w+", r"`\g<0>`", event), _text(meaning)
+
+
+def _bits(name: str) -> list[tuple[str, str, str]]:
+    return [(str(number), f"`{word}`", _text(doc)) for word, (number, doc) in schema.values(name).items()]
+
+
+def _probe(probe: Probe) -> tuple[str, str, str, str]:
+    ways = "raw tracepoint, tracepoint" if probe.raw else "tracepoint"
+    kernels = probe.note or ("before Linux 6.1" if probe.old else "all")
+    return (
+        f"`{probe.category}:{probe.event}`",
+        ", ".join(f"`{kind.name.lower()}`" for kind in probe.kinds),
+        ways,
+        kernels,
+    )
+
+
+def commands() -> str:
+    """docs/commands.md: the help of every command."""
+    parts = ["# Commands", "What `kmwatch COMMAND --help` prints.", "## kmwatch", _help(cli, None)]
+    for name in sorted(cli.commands):
+        parts += [f"## {name}", _help(cli.commands[name], name)]
+    return _page(parts)
+
+
+def _help(command: click.Command, name: str | None) -> str:
+    parent = click.Context(cli, info_name="kmwatch", terminal_width=HELP_WIDTH, **cli.context_settings)
+    parent.terminal_width = HELP_WIDTH
+    context = click.Context(command, parent=parent, info_name=name) if name else parent
+    return f"```text\n{command.get_help(context)}\n```"
+
+
+def words() -> str:
+    """docs/terms.md: every flag, allocator and word that `kmwatch explain` knows; what was said, and what holds."""
+    parts = ["# Terms", _TERMS]
+    flags = (
+        ("GFP combinations", terms.COMBINATIONS, "What callers pass."),
+        ("GFP flags", terms.MODIFIERS, "Single bits, to be combined with the above."),
+        ("Historical flags", terms.HISTORICAL, "Names in old code and old texts that today's kernel does not have."),
+    )
+    for title, members, sentence in flags:
+        rows = [
+            (f"`{flag.name}`", _text(flag.summary), _sleeps(flag.may_sleep), _text(flag.article), _text(flag.today))
+            for flag in members.values()
+        ]
+        parts += [f"## {title}", sentence, _table(("flag", "in short", "may sleep", "then", "today"), rows)]
+    for title, shape in (("Allocators", terms.Allocator), ("Words", terms.Concept)):
+        entries = [
+            (f"`{term.name}`", _text(term.summary), _text(term.article), _text(term.today))
+            for term in terms.TERMS.values()
+            if isinstance(term, shape)
+        ]
+        parts += [f"## {title}", _table(("name", "in short", "then", "today"), entries)]
+    return _page(parts)
+
+
+_TERMS = """\
+What `kmwatch explain NAME` knows, in short; the command tells more, and what holds on the running kernel. *Then* is
+what the classic texts on kernel memory say (Linux 2.4 to 4.x), *today* what is true now; an empty field means that
+there is nothing to add."""
+
+
+def _sleeps(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: ""}[value]
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "rules.md": rules,
+    "observations.md": observations,
+    "commands.md": commands,
+    "terms.md": words,
+}
+"""Every generated page by its name in docs/."""
+
+NOTICE = "<!-- Written by scripts/generate_docs.py from the code: change it there. -->"
+
+
+def _page(parts: Iterable[str]) -> str:
+    title, *rest = parts
+    return "\n\n".join([title, NOTICE, *rest]) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def _text(text: str | None) -> str:
+    """Plain words as Markdown, with the kernel's names as code so that their underscores stay what they are."""
+    parts = (text or "").split("`")
+    parts[::2] = [_prose(part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _prose(text: str) -> str:
+    marked = _TOKEN.sub(lambda match: f"`{match[0]}`" if "_" in match[0] or match[0].endswith("()") else match[0], text)
+    parts = marked.split("`")
+    parts[::2] = [part.replace("<", "&lt;").replace("*", "\\*") for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _anchor(heading: str) -> str:
+    """The link to a heading, as GitHub and most others make it."""
+    return "".join(each for each in heading.lower().replace(" ", "-") if each.isalnum() or each in "-_")
+
+
+def main() -> None:
+    """Write the pages that differ, and say which."""
+    DOCS.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        path, text = DOCS / name, make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"docs/{name} written\n")
+
+
+if __name__ == "__main__":
+    main()

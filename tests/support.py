@@ -1,0 +1,67 @@
+"""What several tests share: the tiers and what each needs, and waiting without sleeping."""
+
+import importlib.util
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+Value = TypeVar("Value")
+
+# CAP_SYS_ADMIN, or CAP_BPF with CAP_PERFMON: what the kernel asks of a program that attaches to tracepoints.
+_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 1 << 21, 1 << 38, 1 << 39
+
+
+def why_not_live() -> str:
+    """Why the live tests cannot run here, or an empty string."""
+    if os.geteuid() != 0:
+        return "not root: run `sudo make test`"
+    capabilities = _effective_capabilities()
+    if not capabilities & _CAP_SYS_ADMIN and not (capabilities & _CAP_BPF and capabilities & _CAP_PERFMON):
+        return "root without CAP_BPF and CAP_PERFMON: run outside of this container"
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return "this kernel has no BTF: it needs CONFIG_DEBUG_INFO_BTF"
+    if importlib.util.find_spec("bcc") is None:
+        return "no bcc module: run `make setup`"
+    return ""
+
+
+def _effective_capabilities() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("CapEff:")[2].split()[0], 16)
+
+
+# Marker of a tier -> why it cannot run here. What no entry is needed for is the unit tier.
+TIERS: dict[str, Callable[[], str]] = {"live": why_not_live}
+
+
+def required_tiers(value: str) -> frozenset[str]:
+    """Read KMWATCH_REQUIRE, a comma-separated list of tiers; a tier that does not exist is an error."""
+    names = frozenset(name.strip() for name in value.split(",") if name.strip())
+    if unknown := sorted(names - TIERS.keys()):
+        raise pytest.UsageError(f"KMWATCH_REQUIRE: no tier is called {', '.join(unknown)}; there is {', '.join(TIERS)}")
+    return names
+
+
+def hold_tier(tier: str, why_not: str, required: frozenset[str]) -> None:
+    """Skip a test of a tier that cannot run, or fail it where the tier is required."""
+    if not why_not:
+        return
+    if tier in required:
+        pytest.fail(f"KMWATCH_REQUIRE wants the {tier} tests, and they cannot run: {why_not}", pytrace=False)
+    pytest.skip(f"{tier}: {why_not}")
+
+
+def wait_until(condition: Callable[[], Value], deadline_seconds: float, what: str) -> Value:
+    """Ask until the condition holds and return its answer; fail after the deadline, in seconds, naming `what`."""
+    end = time.monotonic() + deadline_seconds
+    pause = threading.Event()
+    while not (answer := condition()):
+        if time.monotonic() >= end:
+            pytest.fail(f"waited {deadline_seconds} s in vain for {what}")
+        pause.wait(0.01)
+    return answer

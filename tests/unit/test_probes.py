@@ -1,0 +1,86 @@
+"""The table of probes against the C that implements it, and the list of kinds that a user may write."""
+
+import re
+
+import pytest
+
+from kmwatch.errors import UsageError
+from kmwatch.schema import BPF_DIR, Kind
+from kmwatch.sources.probes import PROBES, Probe, parse_kinds, wanted
+
+COMPAT = (BPF_DIR / "compat.h").read_text()
+# `#if PROBE_X == WAY` or `#elif`, and the entry point that it guards: name, and type of its argument.
+GUARDED = re.compile(r"^#(?:el)?if (PROBE_\w+) == (RAW|TRACEPOINT)\nint (\w+)\(([^)]*) \*?\w+\)", re.MULTILINE)
+ENTRIES = {(define, way): (name, argument.rstrip(" *")) for define, way, name, argument in GUARDED.findall(COMPAT)}
+
+
+def test_every_entry_point_of_the_c_is_read_here() -> None:
+    """Otherwise the tests below would hold only what the pattern happens to match."""
+    assert len(ENTRIES) == len(re.findall(r"^int \w+\(", COMPAT, re.MULTILINE)) == COMPAT.count("if PROBE_")
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.event)
+def test_a_probe_has_an_entry_point_for_each_way_it_is_attached(probe: Probe) -> None:
+    event = f"struct tracepoint__{probe.category}__{probe.event}"
+    assert ENTRIES[probe.define, "TRACEPOINT"] == (probe.event, event)
+    assert ENTRIES.get((probe.define, "RAW")) == ((probe.event, "raw_args") if probe.raw else None)
+
+
+def test_every_entry_point_has_its_probe() -> None:
+    assert {define for define, _ in ENTRIES} == {probe.define for probe in PROBES}
+
+
+@pytest.mark.parametrize("probe", [probe for probe in PROBES if probe.raw], ids=lambda probe: probe.event)
+def test_a_raw_entry_point_uses_no_argument_that_its_prototype_lacks(probe: Probe) -> None:
+    body = COMPAT.partition(f"#if {probe.define} == RAW\n")[2].partition("#elif")[0]
+    used = {int(number) for number in re.findall(r"ctx->args\[(\d+)\]", body)}
+    assert used
+    assert max(used) < len(probe.raw or ())
+
+
+def test_every_kind_is_observed_and_only_as_what_the_c_makes_of_it() -> None:
+    assert {kind for probe in PROBES for kind in probe.kinds} == set(Kind)
+    assert len({(probe.category, probe.event) for probe in PROBES}) == len(PROBES)
+
+
+def test_no_kind_is_every_kind() -> None:
+    assert parse_kinds(None) == frozenset(Kind)
+
+
+@pytest.mark.parametrize(
+    "text", ["kmalloc,page_alloc", " page_alloc , kmalloc", "kmalloc,,page_alloc,", "kmalloc,kmalloc,page_alloc"]
+)
+def test_kinds_are_read(text: str) -> None:
+    assert parse_kinds(text) == {Kind.KMALLOC, Kind.PAGE_ALLOC}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no kind given; choose from kmalloc, kfree, "),
+        (" , ", "no kind given; choose from "),
+        ("kmaloc", "unknown kind 'kmaloc'; choose from kmalloc, "),
+        ("kmalloc,vremap,x y", "unknown kind 'vremap, x y'; choose from "),
+        ("KMALLOC", "unknown kind 'KMALLOC'; choose from "),
+        ("1", "unknown kind '1'; choose from "),
+    ],
+)
+def test_what_is_no_kind_is_refused_with_those_that_are(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_kinds(text)
+    assert str(raised.value).startswith(says)
+    assert "oom_victim" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "events"),
+    [
+        ({Kind.KMALLOC}, ["kmalloc", "kmalloc_node"]),
+        ({Kind.VMAP}, ["alloc_vmap_area"]),
+        ({Kind.PERCPU_ALLOC, Kind.OOM_VICTIM}, ["percpu_alloc_percpu", "percpu_alloc_percpu_fail", "mark_victim"]),
+        (set(), []),
+        (set(Kind), [probe.event for probe in PROBES]),
+    ],
+)
+def test_only_the_probes_of_the_chosen_kinds_are_wanted(kinds: set[Kind], events: list[str]) -> None:
+    assert [probe.event for probe in wanted(frozenset(kinds))] == events
