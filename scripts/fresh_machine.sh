@@ -32,9 +32,7 @@ debs=$PWD/.cache/debootstrap/$suite
 
 # shellcheck disable=SC2317  # the trap calls it
 finish() {
-    for mounted in dev sys proc; do
-        if mountpoint -q "$root/$mounted"; then umount --recursive --lazy "$root/$mounted"; fi
-    done
+    if mountpoint -q "$root"; then umount --recursive --lazy "$root"; fi
     if [ -n "${KEEP:-}" ]; then say "kept: $root"; else rm -rf --one-file-system "$root"; fi
 }
 trap finish EXIT
@@ -81,6 +79,7 @@ carry_network() {
 }
 
 mount_kernel() {
+    mount --bind "$root" "$root" # a root that is a mount point, as a machine's is: tests make mount namespaces
     mount -t proc proc "$root/proc"
     mount -t sysfs sysfs "$root/sys" # without tracefs, as after a fresh boot
     mount --rbind /dev "$root/dev"
