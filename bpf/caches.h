@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Name and sizes of each kmem_cache, read from the kernel's own struct at offsets that BTF gives, when a cache is first
- * seen. A cache destroyed and another made at its address is noticed where the name or size differs: the newest wins.
+ * Name and sizes of each kmem_cache, read from the kernel's own struct at offsets that BTF gives, when a row of it is
+ * made. A cache made at the address of one that was destroyed goes under the first one's name: caches come and go with
+ * modules, and the ledger has no other way to tell the two apart.
  */
 #ifndef KMWATCH_CACHES_H
 #define KMWATCH_CACHES_H

@@ -67,21 +67,26 @@ static __always_inline int on_cache_alloc(u32 way, u64 site, u64 ptr, u64 cache,
 	key.failed = !ptr;
 	key.cache = cache;
 	key.bytes_alloc = allocated;
-	if (cache)
-		learn_cache(cache);
 	row = front_row_of(FRONT_CACHE_ALLOC, &key);
-	if (row)
-		add(row, requested);
+	if (!row)
+		return 0;
+	if (cache && !row->count)
+		learn_cache(cache);
+	add(row, requested);
 	return 0;
 }
 
 static __always_inline int on_cache_free(u32 way, u64 site, u64 cache)
 {
 	struct ledger_key key = {.kind = KIND_CACHE_FREE, .site = site, .cache = cache, NOWHERE};
+	struct ledger_value *row;
 
 	if (!observe_free(way))
 		return 0;
-	return count(front_row_of(FRONT_CACHE_FREE, &key));
+	row = front_row_of(FRONT_CACHE_FREE, &key);
+	if (row && cache && !row->count)
+		learn_cache(cache);
+	return count(row);
 }
 
 static __always_inline int on_page_alloc(u32 way, void *ctx, u64 pfn, u32 order, u32 gfp, int migratetype)

@@ -199,11 +199,14 @@ def _live(source: str, kinds: str | None, interval: float, until: Callable[[], b
     from kmwatch.sources.maps import LiveSource
     from kmwatch.sources.probes import parse_kinds
 
-    chosen = parse_kinds(kinds)
-    live = LiveSource(chosen, interval, until)
-    for note in live.notes:
-        click.echo(f"kmwatch: {note}", err=True)
+    live = LiveSource(parse_kinds(kinds), interval, until)
+    _say_notes(live)
     return live
+
+
+def _say_notes(live: Any) -> None:
+    while live.notes:
+        click.echo(f"kmwatch: {live.notes.pop(0)}", err=True)
 
 
 def _report(source: Any, opened: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -222,6 +225,7 @@ def _each_refresh(
     from kmwatch.views.report import build
 
     with source:
+        _say_notes(source)
         ledger = Ledger(source.meta)
         opened()
         for batch in source:

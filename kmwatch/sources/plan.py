@@ -44,8 +44,7 @@ def make_plan(kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: 
     try:
         btf = Btf()
     except NotPossibleError as error:
-        btf = None
-        doubts.append(f"{error}; until then cache names are unknown")
+        btf, without_btf = None, str(error)
     try:
         found = {probe: _how(probe, tracefs, btf) for probe in wanted(kinds)}
         found = {probe: how for probe, how in found.items() if how in _WAYS or not probe.old}
@@ -55,8 +54,10 @@ def make_plan(kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: 
     finally:
         if btf:
             btf.close()
-    if not context:
-        doubts.append("the context of allocations is unknown: neither BTF nor kallsyms shows preempt_count")
+    if btf is None:
+        doubts.append(f"{'cache names are' if context else 'cache names and the context are'} unknown: {without_btf}")
+    elif not context:
+        doubts.append("the context is unknown: neither BTF nor kallsyms shows preempt_count; see `kmwatch doctor`")
     attachments = tuple(Attachment(probe, _WAYS[how]) for probe, how in found.items() if how in _WAYS)
     if not attachments:
         raise NotPossibleError("this kernel has none of the tracepoints wanted; `kmwatch doctor` tells why")
