@@ -168,7 +168,7 @@ def explain(name: str | None, as_json: bool) -> None:
 
     if name is None:
         _emit({**view.names(), "rules": rulebook.codes()}, as_json, _render_all_names)
-    elif not view.knows(name) and rulebook.knows(name):
+    elif not view.knows(name) and (name.upper().startswith("KM") or rulebook.knows(name)):
         page = rulebook.build(name)
         _emit(page, as_json, lambda console: rulebook.render(page, console))
     else:

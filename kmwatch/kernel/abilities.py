@@ -14,9 +14,12 @@ _RETURN_ZERO = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0;
 _FUNCTION = "vfree"  # exported on every kernel
 
 
-def kprobes(tracing: Path) -> bool:
-    """Whether the kernel has kprobes, by the file that makes them."""
-    return (tracing / "kprobe_events").exists()
+def kprobes(tracing: Path) -> bool | None:
+    """Whether the kernel has kprobes, by the file that makes them; None where this user may not look."""
+    try:
+        return (tracing / "kprobe_events").exists()
+    except PermissionError:
+        return None
 
 
 def fentry(btf: Btf) -> str:

@@ -1,5 +1,6 @@
 """What this kernel and this user allow, looked at one by one."""
 
+import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def _privileges() -> Iterator[Check]:
     enough = "CAP_SYS_ADMIN" in held or {"CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"} <= set(held)
     what = ", ".join(held) or "none of the capabilities that tracing takes"
     yield Check("privileges", enough, what, needed=True, fix="run kmwatch with sudo")
-    if _LOCKDOWN.exists() and "[confidentiality]" in _LOCKDOWN.read_text():
+    if os.access(_LOCKDOWN, os.R_OK) and "[confidentiality]" in _LOCKDOWN.read_text():
         fix = "boot without lockdown=confidentiality: it forbids BPF programs to read kernel memory"
         yield Check("lockdown", ok=False, what="confidentiality", needed=True, fix=fix)
 
@@ -89,7 +90,8 @@ def _optional() -> Iterator[Check]:
     """What kmwatch does without: said so that nobody has to wonder."""
     has = abilities.kprobes(tracefs.MOUNT_POINT)
     without = "not in this kernel (CONFIG_KPROBES); only vmalloc before Linux 6.2 would need them"
-    yield Check("kprobes", has, "available, not used" if has else without)
+    what = {True: "available, not used", False: without, None: "only root can tell; not used"}[has]
+    yield Check("kprobes", bool(has), what)
     try:
         btf = Btf()
     except KmwatchError:

@@ -84,7 +84,7 @@ class LiveSource:
             raise
         self._programs = programs
         self._statistics.enter_context(run_time_statistics())
-        self._start, self._read_at, self._cpu_at = time.time(), time.monotonic(), time.process_time()
+        self._start, (self._read_at, self._cpu_at) = time.time(), _clocks()
         return self
 
     def __exit__(
@@ -115,14 +115,14 @@ class LiveSource:
 
     def _last(self) -> Batch:
         """Stop counting at once, detach, which takes a while, and read when no program runs any more."""
-        programs, now = self._running(), time.monotonic()
+        programs, end = self._running(), _clocks()
         _enter(programs, Phase.STOPPED)
         programs.detach()
-        return self.read(now)
+        return self.read(end)
 
-    def read(self, now: float | None = None) -> Batch:
-        """What was added since the last reading, up to `now` (seconds of the monotonic clock)."""
-        programs, now, cpu = self._running(), now or time.monotonic(), time.process_time()
+    def read(self, end: tuple[float, float] | None = None) -> Batch:
+        """What was added since the last reading, up to now or up to `end` (seconds of the clocks of _clocks())."""
+        programs, (now, cpu) = self._running(), end or _clocks()
         start, seconds, own = self._start, now - self._read_at, cpu - self._cpu_at
         self._start, self._read_at, self._cpu_at = start + seconds, now, cpu
         rows = self._rows(*self._readings.gained(*self._ledger(programs)))
@@ -214,6 +214,11 @@ class LiveSource:
             if runs:
                 self._statistics.close()
         return events * self._nanoseconds / 1e9
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds that have passed, and seconds of CPU time that this process took."""
+    return time.monotonic(), time.process_time()
 
 
 def _numbered(values: Any, number: Callable[[int], int]) -> Any:

@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -185,20 +186,29 @@ def test_an_unknown_source_gets_one_line() -> None:
     assert "unknown source '/nonexistent/capture'" in run.stderr
 
 
+def as_nobody(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run kmwatch as a user without any rights."""
+    command = [sys.executable, "-c", AS_NOBODY, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **environment())
+
+
 def test_without_root_the_next_step_is_told() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, "report", "live", "-d", "1"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        **environment(),
-    )
+    run = as_nobody("report", "live", "-d", "1")
 
     assert (run.returncode, run.stdout) == (3, ""), run.stderr
     assert run.stderr.startswith("kmwatch: ")
     assert run.stderr.count("\n") == 1, run.stderr
     assert "sudo" in run.stderr
+
+
+def test_the_doctor_looks_at_all_it_may_without_root() -> None:
+    run = as_nobody("doctor", "--json")
+
+    assert (run.returncode, run.stderr) == (3, "")
+    checks = {check["name"]: check for check in json.loads(run.stdout)["checks"]}
+    assert not checks["privileges"]["ok"]
+    assert "sudo" in checks["privileges"]["fix"]
+    assert checks["machine"]["ok"]
 
 
 def in_own_mounts(change: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
