@@ -83,7 +83,7 @@ def test_the_version_is_printed() -> None:
         (["gfp", "GFP_KERNLE"], "kmwatch: this kernel has no GFP flag 'GFP_KERNLE'; did you mean GFP_KERNEL"),
         (["explain", "GFP_ATOMC"], "kmwatch: nothing is known of 'GFP_ATOMC'; did you mean GFP_ATOMIC"),
         (["explain", "vremapp"], "kmwatch: nothing is known of 'vremapp'; did you mean vremap"),
-        (["explain", "KM999"], "kmwatch: nothing is known of 'KM999'; "),
+        (["explain", "KM999"], "kmwatch: no rule 'KM999'; `kmwatch rules` lists them"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:
