@@ -39,6 +39,9 @@ def examine(*, attach: bool) -> Iterator[Check]:
     """Every check, in the order in which they build on each other; `attach` loads and attaches each program too."""
     yield _machine()
     yield from _privileges()
+    refused = abilities.programs()
+    fix = "run as root, or with CAP_BPF and CAP_PERFMON; the kernel needs CONFIG_BPF_SYSCALL=y"
+    yield Check("BPF", not refused, refused or "programs are accepted", needed=True, fix=fix)
     yield _tried("tracefs", lambda: _tracefs_words(tracefs.find()))
     yield _tried("symbols", lambda: f"/proc/kallsyms: {len(Symbols.running()):,} functions")
     yield _tried("BCC", lambda: f"version {bcc_version()}; kernel headers are not needed")

@@ -207,6 +207,7 @@ def test_the_doctor_looks_at_all_it_may_without_root() -> None:
     assert (run.returncode, run.stderr) == (3, "")
     checks = {check["name"]: check for check in json.loads(run.stdout)["checks"]}
     assert not checks["privileges"]["ok"]
+    assert not checks["BPF"]["ok"]
     assert "sudo" in checks["privileges"]["fix"]
     assert checks["machine"]["ok"]
 
