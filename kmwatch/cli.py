@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _KINDS = click.option("--kinds", metavar="LIST", help="What to observe, separated by commas; everything by default.")
-
-
 _SECONDS = click.FloatRange(min=0, min_open=True)
 _INTERVAL = "Seconds between refreshes."
 

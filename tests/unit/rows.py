@@ -1,11 +1,14 @@
 """Ledgers for tests: one readable line for each observation, in the words of a report."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import kmwatch.rules  # noqa: F401  # enters the rules
 from kmwatch.batch import ROW, Batch, Cache, Cost, Host, Meta, Rows, Trust
+from kmwatch.findings import RULES, Finding
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.slab import AllocatorLimits
 from kmwatch.kernel.symbols import Site
@@ -115,3 +118,15 @@ def ledger(*rows: Row, seconds: float = 1.0, known: Meta | None = None, **extra:
     made = Ledger(known or meta())
     made.add(batch(made.meta, *rows, seconds=seconds, **extra))
     return made
+
+
+def found(code: str, made: Ledger) -> list[Finding]:
+    """What one rule finds."""
+    return list(RULES[code].check(made))
+
+
+def only(code: str, made: Ledger) -> Finding:
+    """The one thing that a rule finds; its evidence is ready for JSON."""
+    (finding,) = found(code, made)
+    json.dumps(finding.evidence)
+    return finding

@@ -1,7 +1,6 @@
 """The rule book: for each rule ledgers that fire it, with exact numbers, and ledgers that leave it quiet."""
 
 import inspect
-import json
 import re
 
 import pytest
@@ -9,24 +8,14 @@ import pytest
 import kmwatch.rules
 from kmwatch.batch import Cache, Trust
 from kmwatch.errors import UsageError
-from kmwatch.findings import RULES, SEVERITIES, Finding
+from kmwatch.findings import RULES, SEVERITIES
 from kmwatch.ledger import Ledger
 from kmwatch.rules import judge
 from kmwatch.schema import Context, Kind, Via
 from kmwatch.views import rulebook
-from tests.unit.rows import Row, area, kmalloc, ledger, meta, object_of, pages, percpu
+from tests.unit.rows import Row, area, found, kmalloc, ledger, meta, object_of, only, pages, percpu
 
 IN_TCP = {"gfp": "GFP_ATOMIC", "context": Context.SOFTIRQ}
-
-
-def found(code: str, made: Ledger) -> list[Finding]:
-    return list(RULES[code].check(made))
-
-
-def only(code: str, made: Ledger) -> Finding:
-    (finding,) = found(code, made)
-    json.dumps(finding.evidence)  # ready for JSON: no numpy number
-    return finding
 
 
 # The book itself

@@ -1,26 +1,12 @@
 """KM2xx: which allocations and failures are a bug, which are expected, and what is said of them."""
 
-import json
-
 import pytest
 
 from kmwatch.batch import Cache
-from kmwatch.findings import RULES, Finding
-from kmwatch.ledger import Ledger
 from kmwatch.schema import Context, Kind, Via
-from tests.unit.rows import Row, area, kmalloc, ledger, object_of, pages, percpu
+from tests.unit.rows import Row, area, found, kmalloc, ledger, object_of, only, pages, percpu
 
 SILENT = "GFP_KERNEL|__GFP_NORETRY|__GFP_NOWARN"
-
-
-def found(code: str, made: Ledger) -> list[Finding]:
-    return list(RULES[code].check(made))
-
-
-def only(code: str, made: Ledger) -> Finding:
-    (finding,) = found(code, made)
-    json.dumps(finding.evidence)  # ready for JSON: no numpy number
-    return finding
 
 
 # KM201: sleeping in atomic context

@@ -1,5 +1,6 @@
 """The live screen itself: keys in, frames shown. Every number comes from the frame."""
 
+import asyncio
 from typing import ClassVar
 
 from rich.style import Style
@@ -75,6 +76,7 @@ class TopApp(App[None]):
         """What is on the screen."""
         self.paused = False
         self._leaving = False
+        self._events: asyncio.AbstractEventLoop | None = None
         self._latest: Frame | None = None
         self._needle = ""
         self._matching = 0
@@ -90,6 +92,7 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Show the first frame, then begin to open the source."""
+        self._events = asyncio.get_running_loop()
         if self._leaving:
             self.exit()
             return
@@ -100,8 +103,8 @@ class TopApp(App[None]):
     def leave(self) -> None:
         """Leave as soon as possible; may be called by a signal handler, also before the screen is up."""
         self._leaving = True
-        if self._loop:
-            self._loop.call_soon_threadsafe(self.exit)
+        if self._events:
+            self._events.call_soon_threadsafe(self.exit)
 
     def on_unmount(self) -> None:
         """The feed must not post to an app that is gone."""
