@@ -149,6 +149,14 @@ class Programs:
             cursors.reverse()
         return keys[:read], values[:read]
 
+    def read_arrays(self, name: str, dtype: "np.dtype[Any]", copies: int) -> Array:
+        """All of a per-CPU array map, (n, copies): in batches, one by one before Linux 5.13, which brought them."""
+        try:
+            return self.read_hash(name, np.dtype("<u4"), dtype, copies)[1]
+        except NotPossibleError:
+            length = int(self._bpf[name.encode()].max_entries)
+            return np.stack([self.read_array(name, dtype, index, copies) for index in range(length)])
+
     def costs(self) -> dict[str, tuple[int, int, int]]:
         """By program: nanoseconds run and runs (both only while statistics are on), and events missed by recursion."""
         return {each.probe.event: self._cost(program.fd) for each, program in self._programs.items()}

@@ -109,8 +109,7 @@ def _context(plan: Plan) -> Check:
     if not plan.context:
         fix = "use a kernel with CONFIG_DEBUG_INFO_BTF=y or CONFIG_KALLSYMS_ALL=y; until then the context is unknown"
         return Check("context", ok=False, what="preempt_count cannot be found", fix=fix)
-    rcu = "" if "TASK_RCU_NESTING" in plan.defines else "; RCU sections are not counted by this kernel"
-    return Check("context", ok=True, what=f"preempt_count through {plan.context}{rcu}")
+    return Check("context", ok=True, what=f"preempt_count through {plan.context}")
 
 
 def _probes(plan: Plan, *, attach: bool) -> Iterator[Check]:

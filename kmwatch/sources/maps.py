@@ -132,7 +132,7 @@ class LiveSource:
     def _ledger(self, programs: Programs) -> tuple[Any, Any]:
         """All keys and values, of every CPU and from both places where rows are kept."""
         keys, values = programs.read_hash("ledger", _KEY, _VALUE, self._cpus)
-        _, fronts = programs.read_hash("fronts", np.dtype("<u4"), _FRONT, self._cpus)
+        fronts = programs.read_arrays("fronts", _FRONT, self._cpus)
         taken = fronts[fronts["key"]["kind"] != 0]
         return (
             np.concatenate([np.repeat(keys, self._cpus), taken["key"]]),
@@ -250,7 +250,10 @@ def _zone_stretches(found: tuple[zones.Zone, ...]) -> list[tuple[int, int]]:
 
 
 def _calibrate(programs: Programs, per_cpu_offset: int) -> bool:
-    """Let the programs see allocations of ours that may sleep; false where some way of attaching saw none."""
+    """Let the programs see allocations of ours that may sleep; false where no way of attaching saw one.
+
+    Programs of a way that saw none say that the context is unknown; who kmwatch is they learn from the other way.
+    """
     config = np.zeros(1, _CONFIG)
     config["per_cpu_offset"] = per_cpu_offset
     for way in Way:
@@ -260,8 +263,11 @@ def _calibrate(programs: Programs, per_cpu_offset: int) -> bool:
             pages[at * mmap.PAGESIZE] = 1  # a page
             for descriptor in os.pipe():  # a kmalloc, and some cache objects
                 os.close(descriptor)
-    used = {each.way for each in programs.attachments}
-    return all(programs.read_array("config", _CONFIG, way)["samples"][0] for way in used)
+    seen = [programs.read_array("config", _CONFIG, way) for way in Way]
+    for way, config in zip(Way, seen, strict=True):
+        config["self_tgid"] = max(each["self_tgid"] for each in seen)
+        programs.write_array("config", config, way)
+    return any(config["samples"][0] for config in seen)
 
 
 def _enter(programs: Programs, phase: Phase) -> None:

@@ -58,6 +58,10 @@ def make_plan(kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: 
         doubts.append(f"{'cache names are' if context else 'cache names and the context are'} unknown: {without_btf}")
     elif not context:
         doubts.append("the context is unknown: neither BTF nor kallsyms shows preempt_count; see `kmwatch doctor`")
+    elif "TASK_RCU_NESTING" not in defines:
+        # Without CONFIG_PREEMPT_RCU the task has no such member, and without CONFIG_PREEMPT_COUNT locks leave no trace.
+        context += _INTERRUPTS_ONLY
+        doubts.append("this kernel, not preemptible, counts neither spinlocks nor RCU sections: only interrupts show")
     attachments = tuple(Attachment(probe, _WAYS[how]) for probe, how in found.items() if how in _WAYS)
     if not attachments:
         raise NotPossibleError("this kernel has none of the tracepoints wanted; `kmwatch doctor` tells why")
@@ -66,6 +70,7 @@ def make_plan(kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: 
     return Plan(attachments, extra, status, defines, context, per_cpu_offset, tuple(doubts))
 
 
+_INTERRUPTS_ONLY = ", interrupts only"
 _WAYS = {"raw tracepoint": Way.RAW, "tracepoint": Way.TRACEPOINT}
 
 

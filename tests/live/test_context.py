@@ -130,3 +130,15 @@ def test_where_nothing_is_known_of_the_context_nothing_is_said(
     (site,) = sites(only(ledger, MESSAGE, Kind.KMALLOC, 96))
     assert (site["count"], site["context"], site["atomic"]) == (1009, "unknown", False), site
     assert [found for found in judge(ledger) if found.rule.code == "KM201"] == []
+
+
+def test_a_kernel_that_does_not_count_locks_is_said_to(monkeypatch: pytest.MonkeyPatch, workload: Workload) -> None:
+    """One that is not preemptible: interrupts show, the rest is exact, and the loss of sight is told."""
+    monkeypatch.setattr(plan, "_task", lambda _: {})
+
+    with LiveSource(frozenset(Kind)) as source:
+        assert any("only interrupts" in note for note in source.notes), source.notes
+        assert source.meta.context.endswith("interrupts only")
+        ledger = Watch(source).during(lambda: workload.run("msgsnd", 1009, 17))
+    (site,) = sites(only(ledger, MESSAGE, Kind.KMALLOC, 96))
+    assert (site["count"], site["context"]) == (1009, "process"), site
