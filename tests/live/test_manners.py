@@ -36,7 +36,8 @@ from tests.support import wait_until
 NOBODY = 65534
 AS_NOBODY = """
 import os, sys
-import kmwatch.__main__, kmwatch.sources.maps, kmwatch.sources.workload  # now: nobody may not read the checkout
+# Now: nobody may not read the checkout.
+import kmwatch.__main__, kmwatch.sources.doctor, kmwatch.sources.maps, kmwatch.sources.workload, kmwatch.views.doctor
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.argv = ["kmwatch", *sys.argv[1:]]
 kmwatch.__main__.main()
