@@ -4,8 +4,9 @@
  *
  * Hashing a key and finding it in a kernel hash map costs more than all the rest of a busy program. The four busiest
  * therefore have a front each: rows in a per-CPU array, at the place that a cheap hash of the key tells, taken by the
- * first key that comes along and kept. Keys that find their place taken go to the hash map. A front belongs to one
- * program, so nothing can come between looking at a place and taking it.
+ * first key that comes along and kept. Keys that find their two places taken go to the hash map. A front belongs to one
+ * program, so nothing can come between looking at a place and taking it; before v6.1 kmalloc_node shares kmalloc's, but
+ * there both are ordinary tracepoint programs, of which a CPU runs one at a time.
  */
 #ifndef KMWATCH_ROWS_H
 #define KMWATCH_ROWS_H

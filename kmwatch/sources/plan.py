@@ -83,9 +83,18 @@ def _calibrators(tracefs: Tracefs, btf: Btf | None) -> tuple[Attachment, ...]:
 def _how(probe: Probe, tracefs: Tracefs, btf: Btf | None) -> str:
     if not tracefs.has_event(probe.category, probe.event):
         return probe.note or "this kernel does not have it"
-    if probe.raw and btf and btf.prototype(probe.event) == probe.raw:
+    if probe.raw and btf and _guarded(btf) and btf.prototype(probe.event) == probe.raw:
         return "raw tracepoint"
     return "tracepoint"
+
+
+def _guarded(btf: Btf) -> bool:
+    """Whether the kernel keeps a raw tracepoint program from running inside itself; the ledger's plain sums need that.
+
+    It does since "bpf: Prevent bpf program recursion for raw tracepoint probes" (in v6.1), the release that gave
+    kmalloc its prototype of today. Ordinary tracepoint programs never nest on one CPU.
+    """
+    return any(btf.prototype(probe.event) == probe.raw for probe in PROBES if probe.event == "kmalloc")
 
 
 def _context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]]:

@@ -6,6 +6,7 @@ import pytest
 
 from kmwatch.errors import UsageError
 from kmwatch.schema import BPF_DIR, Kind
+from kmwatch.sources import plan
 from kmwatch.sources.probes import PROBES, Probe, parse_kinds, wanted
 
 COMPAT = (BPF_DIR / "compat.h").read_text()
@@ -84,3 +85,28 @@ def test_what_is_no_kind_is_refused_with_those_that_are(text: str, says: str) ->
 )
 def test_only_the_probes_of_the_chosen_kinds_are_wanted(kinds: set[Kind], events: list[str]) -> None:
     assert [probe.event for probe in wanted(frozenset(kinds))] == events
+
+
+class OldOrNew:
+    """The BTF and the tracefs of a kernel that has every event, and kmalloc with a prototype of its own."""
+
+    def __init__(self, kmalloc: tuple[str, ...]) -> None:
+        self.known = {probe.event: probe.raw for probe in PROBES} | {"kmalloc": kmalloc}
+
+    def prototype(self, event: str) -> tuple[str, ...] | None:
+        """As Btf has it."""
+        return self.known[event]
+
+    def has_event(self, _category: str, _event: str) -> bool:
+        """As Tracefs has it."""
+        return True
+
+
+def test_where_raw_programs_may_nest_none_is_raw() -> None:
+    """Before 6.1, as kmalloc's prototype tells, an interrupt could run kfree's raw program inside itself."""
+    (kmalloc,) = (probe for probe in PROBES if probe.event == "kmalloc")
+    assert kmalloc.raw
+    new, old = OldOrNew(kmalloc.raw), OldOrNew(kmalloc.raw[:-1])
+
+    assert {plan._how(probe, new, new) for probe in PROBES if probe.raw} == {"raw tracepoint"}  # type: ignore[arg-type]
+    assert {plan._how(probe, old, old) for probe in PROBES} == {"tracepoint"}  # type: ignore[arg-type]
