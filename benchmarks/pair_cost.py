@@ -50,9 +50,10 @@ def attached(programs: Programs | None) -> Iterator[None]:
 def loaded() -> Iterator[dict[str, Programs | None]]:
     """The three to compare, loaded and not attached."""
     with LiveSource(frozenset(Kind)) as source:
-        watching = source._running()  # noqa: SLF001  # to attach and detach it in turn without compiling each time
+        kernel = source._kernel  # noqa: SLF001
+        watching = kernel.programs  # to attach and detach it in turn without compiling each time
         # The first reading after an event ends the source's own measurement, which makes every program slower.
-        while not source._nanoseconds:  # noqa: SLF001
+        while not kernel._nanoseconds:  # noqa: SLF001
             Path("/proc/self/stat").read_text()
             source.read()
         watching.detach()

@@ -55,9 +55,6 @@ enum via {
 #define NAME_SIZE 32             /* bytes of a cache's name, the closing zero included */
 #define FILL_BUCKETS 8           /* eighths of the size class that a request can fall in */
 #define NESTING 256              /* beside enum via, in the table of kernel text: a function that allocates for itself */
-#define FRONTS 4                 /* how many programs have a front */
-#define FRONT_BITS 9             /* binary logarithm of its rows */
-#define FRONT_ROWS 512           /* its rows */
 #define TABLE_SIZE 1024          /* boundaries in a sorted table */
 
 /* One row of the ledger: what is told apart. */
@@ -87,6 +84,54 @@ struct ledger_value {
 	__u32 unused;          /* keeps the size a multiple of eight; none */
 };
 
+/* How an event belongs to another of the same allocation: a large kmalloc that the kernel reports twice. */
+enum pair {
+	PAIR_NONE = 0,  /* by itself */
+	PAIR_FIRST = 1, /* with a call site inside the allocator: to be left out where a second follows */
+	PAIR_SECOND = 2,/* with the caller's own call site: the first of the same pointer, or task where it failed, is not counted */
+};
+
+/* One event, as it leaves the kernel while recording. */
+struct event {
+	struct ledger_key key;
+	__u64 time;      /* CLOCK_MONOTONIC; nanoseconds */
+	__u64 ptr;       /* what was allocated or freed, a page frame number for pages, 0 where unknown; opaque */
+	__u64 requested; /* asked for, 0 where it follows from cache or order; bytes */
+	__u32 pid;       /* thread that runs on the CPU, in the initial namespace; pid */
+	__u32 task;      /* number of its command name and cgroup, 0 where unknown; number */
+	__u32 stack;     /* number of its stack, 0 where none was taken; number */
+	__u16 cpu;       /* where it happened; number */
+	__u8 pair;       /* enum pair; number */
+	__u8 unused;     /* keeps the size a multiple of eight; none */
+};
+
+/* A record of the ring buffer: the kernel's header, then the event. */
+struct ring_record {
+	__u32 length; /* of the event, with bit 31 set until it is complete and bit 30 where it is void; bytes */
+	__u32 page;   /* the kernel's own; none */
+	struct event event;
+};
+
+/* Who an event is attributed to: several threads may share it. */
+struct task_name {
+	__u64 comm[2]; /* command name, 16 bytes; text */
+	__u64 cgroup;  /* its cgroup's id in the unified hierarchy; number */
+};
+
+/* Return addresses of kernel code, innermost first, 0 after the last. */
+struct stack {
+	__u64 frames[32]; /* return address; address */
+	__u64 hash;       /* of the frames; number */
+};
+
+/* Which events take their stack along. */
+enum stacks {
+	STACKS_NONE = 0,    /* none does */
+	STACKS_PAGES = 1,   /* page, vmalloc and per-CPU allocations, and every failure */
+	STACKS_SAMPLED = 2, /* the same, and of all other allocations one in STACK_PERIOD on each CPU */
+	STACKS_ALL = 3,     /* every allocation */
+};
+
 /* A row in front of the ledger; one with kind 0 is free. */
 struct front_row {
 	struct ledger_key key;
@@ -100,6 +145,7 @@ enum front {
 	FRONT_CACHE_ALLOC = 2, /* kmem:kmem_cache_alloc */
 	FRONT_CACHE_FREE = 3,  /* kmem:kmem_cache_free */
 };
+#define FRONTS 4 /* how many they are */
 
 /* What a kmem_cache is, read once when it is first seen. */
 struct cache_info {
@@ -139,8 +185,10 @@ enum counter {
 	COUNTER_DUPLICATES = 2,     /* second events of one large kmalloc, counted once */
 	COUNTER_STACK_FAILED = 3,   /* events whose stack could not be read: their site is unknown */
 	COUNTER_STACK_DEEP = 4,     /* stacks that did not leave the allocators within the frames read */
+	COUNTER_STACKS_FULL = 5,    /* recorded events without the stack wanted: the table of stacks was full */
+	COUNTER_TASKS_FULL = 6,     /* recorded events without command name and cgroup: the table of tasks was full */
 };
-#define COUNTERS 5 /* how many they are */
+#define COUNTERS 7 /* how many they are */
 
 /* A sorted table: boundary[i] starts a stretch that means meaning[i]. boundary[0] is 0; unused ends are 2^62. */
 struct table {

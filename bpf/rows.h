@@ -11,6 +11,8 @@
 #ifndef KMWATCH_ROWS_H
 #define KMWATCH_ROWS_H
 
+#define FRONT_BITS 9   /* binary logarithm of a front's rows */
+#define FRONT_ROWS 512 /* its rows */
 #define E2BIG 7 /* include/uapi/asm-generic/errno-base.h */
 
 BPF_PERCPU_HASH(ledger, struct ledger_key, struct ledger_value, LEDGER_ROWS);
@@ -61,9 +63,26 @@ static __always_inline struct ledger_value *front_row_of(u32 front, struct ledge
 	return row_of(key);
 }
 
-static __always_inline u32 capped(u64 bytes)
+/* Binary logarithm of an eighth of the power of two at or above `allocated`. */
+static __always_inline u32 eighth_shift(u64 allocated)
 {
-	return bytes > ~0U ? ~0U : bytes;
+	u64 top = (allocated - 1) >> 2;
+	u32 shift = 0;
+
+	shift += (top >> 16 != 0) * 16;
+	shift += (top >> (shift + 8) != 0) * 8;
+	shift += (top >> (shift + 4) != 0) * 4;
+	shift += (top >> (shift + 2) != 0) * 2;
+	shift += (top >> (shift + 1) != 0);
+	return shift;
+}
+
+/* In which eighth of its size class a request falls. */
+static __always_inline void fill(struct ledger_value *row, u64 requested, u64 allocated)
+{
+	if (!row->fill_shift)
+		row->fill_shift = eighth_shift(allocated);
+	row->fill[(requested - 1) >> (row->fill_shift & 31) & (FILL_BUCKETS - 1)]++;
 }
 
 static __always_inline void add(struct ledger_value *row, u64 requested)
@@ -76,13 +95,6 @@ static __always_inline void add(struct ledger_value *row, u64 requested)
 		row->max_request = request;
 	row->count++;
 	row->bytes_requested += requested;
-}
-
-static __always_inline int count(struct ledger_value *row)
-{
-	if (row)
-		row->count++;
-	return 0;
 }
 
 #endif

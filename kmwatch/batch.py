@@ -8,9 +8,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from kmwatch import schema
+from kmwatch.failures import Failure
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.slab import AllocatorLimits
 from kmwatch.kernel.symbols import UNKNOWN, Site
+from kmwatch.schema import Kind
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
 
@@ -27,15 +29,18 @@ def _column(member: schema.Member) -> tuple[str, str, tuple[int, ...]]:
 
 KEY = tuple(member.name for member in schema.members("ledger_key"))
 COUNTED = ("count", "bytes_requested", "min_request", "max_request", "fill")
+GROUPING = (*KEY, "task")
 ROW = np.dtype(
     [
         *(_column(member) for member in schema.members("ledger_key")),
+        ("task", "<u4"),
         *(_column(member) for member in schema.members("ledger_value") if member.name in COUNTED),
         ("bytes_allocated", "<i8"),
     ]
 )
 """One observation: a key of the ledger and its counts. One event has count 1, an aggregate count n.
 
+task: number of who ran, as in Meta.tasks; 0 where rows are not told apart by it.
 bytes_allocated: what was taken; it follows from the rest, and sources fill it in.
 """
 
@@ -50,6 +55,17 @@ class Cache:
 
 
 NO_CACHE = Cache("", 0, 0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Who ran: a command name, and the path of its cgroup in the unified hierarchy, "" where unknown."""
+
+    comm: str
+    cgroup: str = ""
+
+
+NO_TASK = Task("unknown")
 
 
 @dataclass(frozen=True)
@@ -70,25 +86,30 @@ class Trust:
     map_full: not counted, because the ledger in the kernel had no room for a new row.
     duplicates_removed: second reports of one large kmalloc.
     unknown_site: counted, but the stack did not tell who asked.
+    unknown_task, unknown_stack: recorded without command name and cgroup, or without the stack, for want of room.
     """
 
     lost: int = 0
     map_full: int = 0
     duplicates_removed: int = 0
     unknown_site: int = 0
+    unknown_task: int = 0
+    unknown_stack: int = 0
 
     def add(self, other: "Trust") -> None:
         """Add another span's doubt to this one."""
-        self.lost += other.lost
-        self.map_full += other.map_full
-        self.duplicates_removed += other.duplicates_removed
-        self.unknown_site += other.unknown_site
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
 class Meta:
-    """The kernel that a source observes. `sites` and `caches` only grow; batches hold indices into them.
+    """The kernel that a source observes. The tables only grow; batches hold indices into sites and caches.
 
+    tasks, stacks: by number; a stack is indices into `sites`, innermost first.
+    failures: those that a kernel log told of, with what was free then.
+    doubts: one line for each thing that is missing from a capture.
+    start: seconds since the epoch at which the time of events is 0; 0.0 where unknown.
     zones: names in the order of /proc/zoneinfo, as the zone column numbers them.
     probes: every probe wanted, with how it is attached, or why it is not.
     context: how the context is seen; "" where it is not.
@@ -102,6 +123,11 @@ class Meta:
     context: str
     sites: list[Site] = field(default_factory=lambda: [UNKNOWN])
     caches: list[Cache] = field(default_factory=lambda: [NO_CACHE])
+    tasks: dict[int, Task] = field(default_factory=lambda: {0: NO_TASK})
+    stacks: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    start: float = 0.0
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -114,13 +140,34 @@ class Cost:
 
 @dataclass(frozen=True)
 class Batch:
-    """Observations (dtype ROW) of a span of time: its start in seconds since the epoch, its length in seconds."""
+    """Observations (dtype ROW) of a span of time: its start in seconds since the epoch, its length in seconds.
+
+    fresh: what the batches before it told is to be forgotten: this one starts anew where the source starts.
+    """
 
     rows: Rows
     start: float
     seconds: float
     trust: Trust = field(default_factory=Trust)
     cost: Cost = field(default_factory=Cost)
+    fresh: bool = False
+
+
+def sized(rows: Rows, meta: Meta) -> Rows:
+    """The rows with the bytes that follow from their keys and are summed nowhere else; none where it failed."""
+    cached, paged = rows["cache"] != 0, np.isin(rows["kind"], [Kind.PAGE_ALLOC, Kind.PAGE_FREE])
+    caches = np.array([(each.object_size, each.size) for each in meta.caches], np.int64)[rows["cache"]]
+    pages = meta.limits.page_size << rows["order"].astype(np.int64)
+    implied = np.where(paged, pages, caches[:, 0])
+    rows["bytes_requested"] = np.where(cached | paged, rows["count"] * implied, rows["bytes_requested"])
+    for bound in ("min_request", "max_request"):
+        rows[bound] = np.where(cached | paged, implied, rows[bound])
+    taken = np.where(paged, pages, np.where(cached, caches[:, 1], rows["bytes_alloc"]))
+    whole = rows["kind"] == Kind.VMALLOC  # the event tells whole pages: as many as are taken
+    rows["bytes_allocated"] = np.where(whole, rows["bytes_requested"], rows["count"] * taken)
+    for column in ("bytes_requested", "bytes_allocated"):
+        rows[column][rows["failed"] != 0] = 0
+    return rows
 
 
 class Source(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kmwatch.batch import KEY, ROW, Batch, Cost, Meta, Rows, Trust
+from kmwatch.batch import GROUPING, ROW, Batch, Cost, Meta, Rows, Trust
 from kmwatch.schema import Context, Kind, Via
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -51,7 +51,10 @@ class Ledger:
         self.trust, self.cost = Trust(), Cost()
 
     def add(self, batch: Batch) -> None:
-        """Add a batch."""
+        """Add a batch; a fresh one replaces all before it."""
+        if batch.fresh:
+            self.rows, self.seconds = np.zeros(0, ROW), 0.0
+            self.trust, self.cost = Trust(), Cost()
         if not self.seconds:
             self.start = batch.start
         self.seconds += batch.seconds
@@ -101,17 +104,25 @@ class Ledger:
         chosen = np.isin(self.rows["kind"], kinds) if kinds else np.ones(len(self.rows), bool)
         return int(self.rows["count"][chosen].sum())
 
-    def groups(self, *columns: str, kinds: tuple[Kind, ...] = ALLOCATIONS, once: bool = False) -> Array:
+    def groups(
+        self,
+        *columns: str,
+        kinds: tuple[Kind, ...] = ALLOCATIONS,
+        once: bool = False,
+        labels: dict[str, Array] | None = None,
+    ) -> Array:
         """Allocations grouped by columns of ROW or of `facts`: those columns, MEASURES, min_request, max_request, fill.
 
         With `once`, page allocations that another allocator made for itself are left out, so that sums over several
-        kinds count each piece of memory once.
+        kinds count each piece of memory once. `labels` are further columns, one value for each of `rows`.
         """
         chosen = np.isin(self.rows["kind"], kinds)
         if once:
             chosen &= self.facts["counted_once"]
         rows, facts = self.rows[chosen], self.facts[chosen]
+        labels = {name: column[chosen] for name, column in (labels or {}).items()}
         keys = [facts[name] if name in _FACTS.names else rows[name] for name in columns]  # type: ignore[operator]
+        columns, keys = (*columns, *labels), [*keys, *labels.values()]
         order, starts = _runs(keys, len(rows))
         types = [(name, key.dtype) for name, key in zip(columns, keys, strict=True)]
         grouped = np.zeros(len(starts), [*types, *((name, "<i8") for name in MEASURES), *_REQUESTS])
@@ -136,7 +147,7 @@ _FACTS = np.dtype(
 
 def _merged(rows: Rows) -> Rows:
     """Rows with equal keys added up; rows that were taken back altogether disappear."""
-    order, starts = _runs([rows[name] for name in KEY], len(rows))
+    order, starts = _runs([rows[name] for name in GROUPING], len(rows))
     if not len(starts):
         return rows
     rows = rows[order]

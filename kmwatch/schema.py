@@ -17,6 +17,7 @@ _TYPES = {"__u8": "u1", "__u16": "<u2", "__u32": "<u4", "__u64": "<u8", "char": 
 _STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 _MEMBER = re.compile(r"^\t(\w+) (\w+)(?:\[(\d+)\])?;\s*/\* (.*); (.*) \*/$", re.MULTILINE)
 _NESTED = re.compile(r"^\tstruct (\w+) (\w+);$", re.MULTILINE)
+_NAME = re.compile(r"^\t(?:struct )?\w+ (\w+)(?:\[\d+\])?;", re.MULTILINE)
 _ENUM = re.compile(r"^enum (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 _VALUE = re.compile(r"^\t([A-Z_]+) = (\d+),\s*(?:/\* (.*) \*/)?$", re.MULTILINE)
 _NUMBER = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
@@ -57,8 +58,9 @@ def members(struct: str) -> tuple[Member, ...]:
 @functools.cache
 def dtype(struct: str) -> "np.dtype[np.void]":
     """The numpy type of a struct, byte for byte; a struct in events.h has no padding."""
-    nested: list[Any] = [(name, dtype(inner)) for inner, name in _NESTED.findall(_body(struct))]
-    return np.dtype(nested or [(each.name, each.type, each.shape) for each in members(struct)])
+    nested: dict[str, Any] = {name: (name, dtype(inner)) for inner, name in _NESTED.findall(_body(struct))}
+    flat: dict[str, Any] = {each.name: (each.name, each.type, each.shape) for each in members(struct)}
+    return np.dtype([{**flat, **nested}[name] for name in _NAME.findall(_body(struct))])
 
 
 @functools.cache
@@ -102,6 +104,12 @@ if TYPE_CHECKING:
     class Phase(enum.IntEnum, metaclass=_Header):
         """What the programs do with an event."""
 
+    class Pair(enum.IntEnum, metaclass=_Header):
+        """How an event belongs to another of the same allocation."""
+
+    class Stacks(enum.IntEnum, metaclass=_Header):
+        """Which events take their stack along."""
+
     class Counter(enum.IntEnum, metaclass=_Header):
         """Losses that the programs count."""
 
@@ -111,4 +119,6 @@ else:
     Via = enum.IntFlag("Via", _numbers("via"))
     Way = enum.IntEnum("Way", _numbers("way"))
     Phase = enum.IntEnum("Phase", _numbers("phase"))
+    Pair = enum.IntEnum("Pair", _numbers("pair"))
+    Stacks = enum.IntEnum("Stacks", _numbers("stacks"))
     Counter = enum.IntEnum("Counter", _numbers("counter"))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the pages of docs/ that show tables of the code: rules, observations, commands and terms.
+"""Write the pages of docs/ that show tables of the code: rules, observations, commands, terms, captures.
 
 `python scripts/generate_docs.py` writes them; tests/test_docs.py fails while they differ from the code.
 """
@@ -14,6 +14,8 @@ import click
 
 import kmwatch.rules  # noqa: F401  # enters the rules
 from kmwatch import contexts, schema, terms
+from kmwatch.capture.database import VIEWS
+from kmwatch.capture.layout import EVENTS, TABLES, VERSION, Field
 from kmwatch.cli import cli
 from kmwatch.findings import RULES, Rule
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE
@@ -228,11 +230,77 @@ def _sleeps(value: bool | None) -> str:
     return {True: "yes", False: "no", None: ""}[value]
 
 
+def capture_format() -> str:
+    """docs/capture-format.md: the files of a capture and their columns, and the views that SQL sees."""
+    parts = ["# Capture format", _CAPTURE, _table(("file", "what it holds"), _FILES), "## journal.jsonl", _JOURNAL]
+    parts += ["## events-NNNNN.parquet", _EVENTS, _fields(EVENTS)]
+    for name, fields in TABLES.items():
+        parts += [f"## {name}", _fields(fields)]
+    parts += ["## Views for SQL", _VIEWS]
+    for name, fields in VIEWS.items():
+        parts += [f"### {name}", _fields(fields)]
+    return _page(parts)
+
+
+_CAPTURE = f"""\
+A capture is a directory, version {VERSION} of the format. It holds every event by itself, and all that is needed to
+read it on another machine: the kernel's GFP flags, size classes, zones and symbols. There is no kernel address in it:
+call sites are symbols, pointers are scrambled under keys that are kept nowhere, so that equal ones stay equal and
+nothing else is left.
+
+A file is written under a temporary name, made durable (fsync), told to the journal, and only then gets its name. The
+tables are written before the events that refer to them, again as they grow, and only grow. So a recording that is
+killed, or loses power, has everything up to its last complete segment.
+
+Parquet files are version 2 with zstd: DuckDB, Spark, Polars and others read them."""
+_FILES = (
+    (
+        "`meta.json`",
+        (
+            "format and version; host, kernel, boot id; start (seconds since the epoch, and as `monotonic` on "
+            "CLOCK_MONOTONIC); GFP table, allocator limits, zones; how the context was seen; probes, and the fields of "
+            "their tracepoints; kinds, stacks, command; `imported`, what a text left in doubt; `end`, once it ended: "
+            "why, seconds, events, lost events in all and by kind"
+        ),
+    ),
+    ("`journal.jsonl`", "one line for each file that was completed, with its SHA-256"),
+    ("`events-NNNNN.parquet`", "the events, of a second or a million in each"),
+    ("`keys`, `symbols`, `stacks`, `tasks` `.parquet`", "what events refer to"),
+)
+_JOURNAL = """\
+A line of the journal is the CRC-32 of the rest in eight hexadecimal digits, a space, and a JSON object:
+
+* `file`, `bytes`, `sha256`: a file was completed. Of several lines for a table, the last one whose file got its name
+  holds.
+* for events also `events` (count), `start` and `seconds` (the span, in seconds since the start), `first` and `last`
+  (time of the first and last event, in nanoseconds), `trust` (events lost, and other doubts, as in a report), and
+  `cost` (CPU seconds in the kernel's programs and in kmwatch). Without `file` it is a span that had no event.
+* `dropped`: a segment was removed (`--rotate`); `dropped_events` counts the events that went so, in all.
+* `end`: the recording ended in order. A journal without it is of one that was cut.
+
+A reader checks each file against its digest. Damaged or missing segments are left out, count as lost and are named
+with every result; without `meta.json`, the journal or the tables nothing is told."""
+_EVENTS = """\
+Events come in the order in which they were read, CPU by CPU: order by `time` where order matters. A `key` is a row of
+the ledger: with `requested` beside it, everything follows that a report shows."""
+_VIEWS = """\
+What `kmwatch sql` offers, with names in place of numbers. `describe events` lists the columns."""
+
+
+def _fields(fields: Iterable[Field]) -> str:
+    rows = [
+        (f"`{field.name}`", field.type, _text(field.doc), "" if field.unit == "text" else field.unit)
+        for field in fields
+    ]
+    return _table(("column", "type", "what it is", "unit"), rows)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules,
     "observations.md": observations,
     "commands.md": commands,
     "terms.md": words,
+    "capture-format.md": capture_format,
 }
 """Every generated page by its name in docs/."""
 

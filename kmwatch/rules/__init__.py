@@ -2,9 +2,9 @@
 
 from kmwatch.findings import RULES, SEVERITIES, Found
 from kmwatch.ledger import Ledger
-from kmwatch.rules import atomic, large, trust, waste
+from kmwatch.rules import atomic, failures, large, trust, waste
 
-__all__ = ["atomic", "judge", "large", "trust", "waste"]
+__all__ = ["atomic", "failures", "judge", "large", "trust", "waste"]
 
 
 def judge(ledger: Ledger) -> list[Found]:

@@ -95,6 +95,8 @@ def atomic_failure(ledger: Ledger) -> Iterator[Finding]:
     What to do: ask for order 0 and chain the pages, allocate ahead in process context, use a mempool; check that the
     caller survives NULL. `sysctl vm.min_free_kbytes` raises the reserves that GFP_ATOMIC may use.
     """
+    if ledger.meta.failures:  # KM205 says more of the same
+        return
     for group in _groups(ledger):
         if group["failures"] > 0 and not group["may_sleep"]:
             advice = "allocate ahead in process context or from a mempool, ask for lower orders, and survive NULL"
@@ -113,6 +115,8 @@ def opportunistic_failure(ledger: Ledger) -> Iterator[Finding]:
 
     What to do: nothing at the site. Where they are frequent, look at fragmentation (/proc/buddyinfo) and zones.
     """
+    if ledger.meta.failures:  # KM205 says more of the same
+        return
     for group in _groups(ledger):
         if (failures := int(group["opportunistic_failures"])) > 0:
             advice = "none needed: the caller falls back; many of them mean fragmentation"
@@ -130,6 +134,8 @@ def sleeping_failure(ledger: Ledger) -> Iterator[Finding]:
 
     What to do: for large buffers kvmalloc(), which needs no contiguous pages; for __GFP_ACCOUNT the cgroup's limit.
     """
+    if ledger.meta.failures:  # KM205 says more of the same
+        return
     for group in _groups(ledger):
         if group["failures"] > 0 and group["may_sleep"]:
             advice = "use kvmalloc() for large buffers; with __GFP_ACCOUNT look at the memory cgroup's limit"

@@ -19,6 +19,9 @@ from kmwatch.sources.probes import Probe
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _INCLUDE = re.compile(r'^#include "([a-z]+\.h)"\n', re.MULTILINE)
+AGAIN = "_again"
+"""What the name of a second copy of a program ends in."""
+
 _ENOENT = 2
 _SYS_BPF, _BPF_ENABLE_STATS = 321, 32  # arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/linux/bpf.h
 _SPARE = 4096  # a batch ends early where the next bucket would not fit; no bucket is that long
@@ -52,10 +55,16 @@ def possible_cpus() -> int:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A probe and how it is to be attached."""
+    """A probe and how it is to be attached; `again` is the second copy of a raw program, see bpf/again.h."""
 
     probe: Probe
     way: Way
+    again: bool = False
+
+    @property
+    def function(self) -> str:
+        """The name of its program in C."""
+        return self.probe.event + AGAIN if self.again else self.probe.event
 
 
 class Programs:
@@ -66,7 +75,9 @@ class Programs:
 
     def __init__(self, source: str, attachments: tuple[Attachment, ...], defines: dict[str, int]) -> None:
         self.attachments = attachments
-        switches = {each.probe.define: each.way + 1 for each in attachments}  # RAW and TRACEPOINT of bpf/compat.h
+        self._copies: dict[Attachment, int] = {}
+        firsts = (each for each in attachments if not each.again)
+        switches = {each.probe.define: each.way + 1 for each in firsts}  # RAW and TRACEPOINT of bpf/compat.h
         flags = [f"-D{name}={value:#x}" for name, value in {**defines, **switches}.items()]
         os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR / "headers")
         bcc = _bcc()
@@ -80,14 +91,16 @@ class Programs:
 
     def _load(self, bpf_class: Any, each: Attachment) -> Any:
         kind = bpf_class.RAW_TRACEPOINT if each.way == Way.RAW else bpf_class.TRACEPOINT
-        return self._bpf.load_func(each.probe.event.encode(), kind)
+        return self._bpf.load_func(each.function.encode(), kind)
 
     def attach(self) -> None:
         """Attach every program; all or none."""
         for each in self.attachments:
             name = each.probe.event.encode()
             try:
-                if each.way == Way.RAW:
+                if each.again:
+                    self._attach_again(each)
+                elif each.way == Way.RAW:
                     self._bpf.attach_raw_tracepoint(tp=name, fn_name=name)
                 else:
                     self._bpf.attach_tracepoint(tp=f"{each.probe.category}:{each.probe.event}".encode(), fn_name=name)
@@ -95,9 +108,21 @@ class Programs:
                 self.close()
                 raise NotPossibleError(f"cannot attach to {each.probe.category}:{each.probe.event}: {error}") from error
 
+    def _attach_again(self, each: Attachment) -> None:
+        """BCC attaches one program to a raw tracepoint; the kernel as many as one likes."""
+        fd = self._lib.bpf_attach_raw_tracepoint(self._programs[each].fd, each.probe.event.encode())
+        if fd < 0:
+            raise NotPossibleError(os.strerror(ct.get_errno()))
+        self._copies[each] = fd
+
     def detach(self, attachments: tuple[Attachment, ...] | None = None) -> None:
         """Detach some programs, every one by default; the maps stay readable until close()."""
-        for each in self.attachments if attachments is None else attachments:
+        # A copy goes before its first, else it would take every event for missed.
+        for each in reversed(self.attachments if attachments is None else attachments):
+            if each.again:
+                if each in self._copies:
+                    os.close(self._copies.pop(each))
+                continue
             raw, ordinary = each.probe.event.encode(), f"{each.probe.category}:{each.probe.event}".encode()
             if raw in self._bpf.raw_tracepoint_fds:
                 self._bpf.detach_raw_tracepoint(raw)
@@ -106,13 +131,19 @@ class Programs:
 
     def close(self) -> None:
         """Detach and free everything; a second call does no harm."""
+        while self._copies:
+            os.close(self._copies.popitem()[1])
         self._bpf.cleanup()
+
+    def descriptor(self, name: str) -> int:
+        """The file descriptor of a map."""
+        return int(self._bpf[name.encode()].map_fd)
 
     def read_array(self, name: str, dtype: "np.dtype[Any]", index: int = 0, copies: int = 1) -> Array:
         """One element of an array map: `copies` values, as many as there are CPUs for a per-CPU map."""
         value = np.zeros(copies, dtype)
         key = ct.c_uint32(index)
-        fd = self._bpf[name.encode()].map_fd
+        fd = self.descriptor(name)
         if self._lib.bpf_lookup_elem(fd, ct.byref(key), value.ctypes.data_as(ct.c_void_p)) < 0:
             raise NotPossibleError(f"the kernel does not let kmwatch read its own map {name}")
         return value
@@ -120,7 +151,7 @@ class Programs:
     def write_array(self, name: str, value: Array, index: int = 0) -> None:
         """Set one element of an array map."""
         key = ct.c_uint32(index)
-        fd = self._bpf[name.encode()].map_fd
+        fd = self.descriptor(name)
         if self._lib.bpf_update_elem(fd, ct.byref(key), value.ctypes.data_as(ct.c_void_p), 0) < 0:
             raise NotPossibleError(f"the kernel does not let kmwatch write its own map {name}")
 
@@ -157,9 +188,13 @@ class Programs:
             length = int(self._bpf[name.encode()].max_entries)
             return np.stack([self.read_array(name, dtype, index, copies) for index in range(length)])
 
-    def costs(self) -> dict[str, tuple[int, int, int]]:
-        """By program: nanoseconds run and runs (both only while statistics are on), and events missed by recursion."""
-        return {each.probe.event: self._cost(program.fd) for each, program in self._programs.items()}
+    def missed(self, each: Attachment) -> int:
+        """Events that the kernel skipped a program for, because it was running already."""
+        return self._cost(self._programs[each].fd)[2]
+
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """By program: nanoseconds run and runs, while statistics are on."""
+        return {each.function: self._cost(program.fd)[:2] for each, program in self._programs.items()}
 
     def _cost(self, fd: int) -> tuple[int, int, int]:
         info = np.zeros(1, _PROG_INFO)

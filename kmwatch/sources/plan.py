@@ -22,6 +22,7 @@ _LEDGER_ROWS = (4096, 16384)
 class Plan:
     """Everything that compiling takes.
 
+    copies: second programs for events that the first miss (bpf/again.h), which not every C file has.
     calibrators: probes that are needed at the start only.
     status: every probe wanted, with "raw tracepoint", "tracepoint", or the reason why it is not attached.
     context: how the context is seen, "" where it is not.
@@ -30,6 +31,7 @@ class Plan:
     """
 
     attachments: tuple[Attachment, ...]
+    copies: tuple[Attachment, ...]
     calibrators: tuple[Attachment, ...]
     status: dict[str, str]
     defines: dict[str, int]
@@ -38,17 +40,20 @@ class Plan:
     doubts: tuple[str, ...]
 
 
-def make_plan(kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: Symbols) -> Plan:
-    """Look at the running kernel and decide."""
+def make_plan(
+    kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: Symbols, *, pointers: bool = False
+) -> Plan:
+    """Look at the running kernel and decide; with `pointers`, for probes that tell which object an event is about."""
     doubts: list[str] = []
     try:
         btf = Btf()
     except NotPossibleError as error:
         btf, without_btf = None, str(error)
     try:
-        found = {probe: _how(probe, tracefs, btf) for probe in wanted(kinds)}
+        found = {probe: _how(probe, tracefs, btf, pointers=pointers) for probe in wanted(kinds)}
         found = {probe: how for probe, how in found.items() if how in _WAYS or not probe.old}
         calibrators = _calibrators(tracefs, btf)
+        copied = [probe for probe in found if probe.busy and _how(probe, tracefs, btf) == "raw tracepoint"]
         context, per_cpu_offset, seen = _context(btf, symbols)
         defines = seen | _caches(btf) | _sizes(gfp) | _own_namespace() | _drift(tracefs)
     finally:
@@ -67,7 +72,9 @@ def make_plan(kinds: frozenset[Kind], tracefs: Tracefs, gfp: GfpTable, symbols: 
         raise NotPossibleError("this kernel has none of the tracepoints wanted; `kmwatch doctor` tells why")
     status = {f"{probe.category}:{probe.event}": how for probe, how in found.items()}
     extra = tuple(each for each in calibrators if each not in attachments)
-    return Plan(attachments, extra, status, defines, context, per_cpu_offset, tuple(doubts))
+    # Without preempt_count a copy cannot tell what its first has seen.
+    copies = tuple(Attachment(probe, Way.RAW, again=True) for probe in copied) if "PREEMPT_COUNT" in defines else ()
+    return Plan(attachments, copies, extra, status, defines, context, per_cpu_offset, tuple(doubts))
 
 
 _INTERRUPTS_ONLY = ", interrupts only"
@@ -80,10 +87,11 @@ def _calibrators(tracefs: Tracefs, btf: Btf | None) -> tuple[Attachment, ...]:
     return tuple(Attachment(probe, _WAYS[how]) for probe, how in hows.items() if how in _WAYS)
 
 
-def _how(probe: Probe, tracefs: Tracefs, btf: Btf | None) -> str:
+def _how(probe: Probe, tracefs: Tracefs, btf: Btf | None, *, pointers: bool = False) -> str:
     if not tracefs.has_event(probe.category, probe.event):
         return probe.note or "this kernel does not have it"
-    if probe.raw and btf and _guarded(btf) and btf.prototype(probe.event) == probe.raw:
+    raw_does = probe.raw_pointer or not pointers
+    if probe.raw and raw_does and btf and _guarded(btf) and btf.prototype(probe.event) == probe.raw:
         return "raw tracepoint"
     return "tracepoint"
 
@@ -121,12 +129,13 @@ def _context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int
 
 
 def _task(btf: Btf | None) -> dict[str, int]:
-    """Where the running task keeps its RCU nesting (a preemptible kernel does) and its process's id."""
+    """Where the running task keeps its RCU nesting (a preemptible kernel does), its process's id and its name."""
     if btf is None:
         return {}
     nesting = btf.member_offset("task_struct", "rcu_read_lock_nesting")
     tgid = btf.member_offset("task_struct", "tgid") if btf.function("bpf_get_current_task_btf") else None
-    found = {"TASK_RCU_NESTING": nesting, "TASK_TGID": tgid}
+    comm = btf.member_offset("task_struct", "comm") if tgid else None
+    found = {"TASK_RCU_NESTING": nesting, "TASK_TGID": tgid, "TASK_COMM": comm}
     return {name: offset for name, offset in found.items() if offset is not None}
 
 

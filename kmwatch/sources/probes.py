@@ -19,6 +19,8 @@ class Probe:
 
     `raw` is the prototype that compat.h knows by position; None means that the ordinary tracepoint is always used.
     `note` says why a kernel may lack it; "" where every kernel has it. An `old` event is not missed where it is absent.
+    A `busy` one can come in an interrupt while its own program runs: bpf/events.c has a second copy.
+    `raw_pointer` is false where only the ordinary tracepoint tells which object it is about, as other events name it.
     """
 
     category: str
@@ -27,6 +29,8 @@ class Probe:
     raw: tuple[str, ...] | None = None
     note: str = ""
     old: bool = False
+    raw_pointer: bool = True
+    busy: bool = False
 
     @property
     def define(self) -> str:
@@ -38,14 +42,14 @@ _VMALLOC = "vmalloc has tracepoints since Linux 6.2"
 _COMPACTION = "needs CONFIG_COMPACTION"
 
 PROBES = (
-    Probe("kmem", "kmalloc", (Kind.KMALLOC,), (_SITE, _POINTER, "size_t", "size_t", "gfp_t", "int")),
+    Probe("kmem", "kmalloc", (Kind.KMALLOC,), (_SITE, _POINTER, "size_t", "size_t", "gfp_t", "int"), busy=True),
     Probe("kmem", "kmalloc_node", (Kind.KMALLOC,), old=True),
-    Probe("kmem", "kfree", (Kind.KFREE,), (_SITE, _POINTER)),
-    Probe("kmem", "kmem_cache_alloc", (Kind.CACHE_ALLOC,), (_SITE, _POINTER, _CACHE, "gfp_t", "int")),
+    Probe("kmem", "kfree", (Kind.KFREE,), (_SITE, _POINTER), busy=True),
+    Probe("kmem", "kmem_cache_alloc", (Kind.CACHE_ALLOC,), (_SITE, _POINTER, _CACHE, "gfp_t", "int"), busy=True),
     Probe("kmem", "kmem_cache_alloc_node", (Kind.CACHE_ALLOC,), old=True),
-    Probe("kmem", "kmem_cache_free", (Kind.CACHE_FREE,), (_SITE, _POINTER, f"const {_CACHE}")),
+    Probe("kmem", "kmem_cache_free", (Kind.CACHE_FREE,), (_SITE, _POINTER, f"const {_CACHE}"), busy=True),
     Probe("kmem", "mm_page_alloc", (Kind.PAGE_ALLOC,)),
-    Probe("kmem", "mm_page_free", (Kind.PAGE_FREE,), ("struct page *", "unsigned int")),
+    Probe("kmem", "mm_page_free", (Kind.PAGE_FREE,), ("struct page *", "unsigned int"), raw_pointer=False, busy=True),
     Probe("vmalloc", "alloc_vmap_area", (Kind.VMALLOC, Kind.IOREMAP, Kind.VMAP), note=_VMALLOC),
     Probe("vmalloc", "free_vmap_area_noflush", (Kind.VFREE,), note=_VMALLOC),
     Probe("percpu", "percpu_alloc_percpu", (Kind.PERCPU_ALLOC,)),

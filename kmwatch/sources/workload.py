@@ -59,5 +59,11 @@ class Workload:
             return True
         return self._ends is not None and time.monotonic() >= self._ends
 
+    def why(self) -> str:
+        """What ended it."""
+        if self.interrupted:
+            return "interrupted"
+        return "the command ended" if self._process and self._process.poll() is not None else "the time was up"
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a handler's signature
         self.interrupted = True

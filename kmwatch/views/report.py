@@ -8,6 +8,7 @@ from kmwatch.batch import Cost
 from kmwatch.findings import Found
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE, Ledger
 from kmwatch.schema import NO_ZONE, Kind, Via
+from kmwatch.views import dimensions
 
 SCHEMA = "kmwatch.report/1"
 
@@ -17,8 +18,11 @@ _FACTS = ("zone_asked", "atomic", "may_sleep", "counted_once")
 _MIGRATE = ("unmovable", "movable", "reclaimable", "highatomic")
 
 
-def build(ledger: Ledger, findings: Sequence[Found]) -> dict[str, Any]:
-    """The report as plain data, as docs/report.schema.json describes it. Sites come by bytes allocated, descending."""
+def build(ledger: Ledger, findings: Sequence[Found], by: str | None = None) -> dict[str, Any]:
+    """The report as plain data, as docs/report.schema.json describes it. Sites come by bytes allocated, descending.
+
+    With `by`, one of kmwatch.views.dimensions.NAMES, it has also the groups of that dimension.
+    """
     meta, totals, trust = ledger.meta, ledger.totals(), ledger.trust
     return {
         "schema": SCHEMA,
@@ -36,6 +40,9 @@ def build(ledger: Ledger, findings: Sequence[Found]) -> dict[str, Any]:
             "map_full": trust.map_full,
             "duplicates_removed": trust.duplicates_removed,
             "unknown_site": trust.unknown_site,
+            "unknown_task": trust.unknown_task,
+            "unknown_stack": trust.unknown_stack,
+            "doubts": meta.doubts,
             "coverage": _coverage(ledger),
         },
         "totals": {
@@ -50,6 +57,8 @@ def build(ledger: Ledger, findings: Sequence[Found]) -> dict[str, Any]:
         "pressure": {kind.name.lower(): ledger.events(kind) for kind in PRESSURE},
         "sites": _sites(ledger),
         "findings": [finding(found) for found in findings],
+        "by": by,
+        "groups": dimensions.build(ledger, by) if by else [],
     }
 
 

@@ -17,7 +17,10 @@ _SEVERITY = {"error": "bold red", "warning": "yellow", "notice": "cyan"}
 def render(data: dict[str, Any], console: Console, top: int = 20) -> None:
     """Print a report (`kmwatch.views.report.build`): a summary, the `top` sites, all findings."""
     _summary(data, console)
-    _sites(data, console, top)
+    if data["by"]:
+        _groups(data, console, top)
+    else:
+        _sites(data, console, top)
     _findings(data, console)
 
 
@@ -36,6 +39,7 @@ def _summary(data: dict[str, Any], console: Console) -> None:
         "trust": f"{number(trust['lost'])} lost, {number(trust['map_full'])} for want of room, "
         f"{number(trust['unknown_site'])} of unknown site, {number(trust['duplicates_removed'])} double reports removed"
         + ("; the context is unknown" if trust["coverage"]["context"] == "unknown" else ""),
+        "missing": "; ".join(trust["doubts"]),
         "cost": f"{busy:.2%} of this machine's CPU time ({cost['kernel_cpu_seconds']:.2f} s in the kernel, "
         f"{cost['own_cpu_seconds']:.2f} s in kmwatch)",
         "pressure": ", ".join(f"{name.replace('_', ' ')} {number(n)}" for name, n in data["pressure"].items() if n),
@@ -75,6 +79,23 @@ def _sites(data: dict[str, Any], console: Console, top: int) -> None:
     console.print(table)
     if len(sites) > top:
         console.print(Text(f"{number(len(sites) - top)} more rows: --top N shows more, --json shows all", "dim"))
+
+
+def _groups(data: dict[str, Any], console: Console, top: int) -> None:
+    took, groups = max(data["span"]["seconds"], 1e-9), data["groups"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(data["by"], overflow="ellipsis", no_wrap=True)
+    for name in ("count/s", "bytes/s", "bytes", "waste", "failed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in groups[:top]:
+        wasted = each["bytes_wasted"] / each["bytes_allocated"] if each["bytes_allocated"] else 0.0
+        rates = (short(each["count"] / took), size(each["bytes_allocated"] / took), size(each["bytes_allocated"]))
+        numbers = (*rates, f"{wasted:.0%}", number(each["failures"]))
+        table.add_row(*(Text(printable(word)) for word in (each["name"], *numbers)))
+    console.print()
+    console.print(table)
+    if len(groups) > top:
+        console.print(Text(f"{number(len(groups) - top)} more rows: --top N shows more, --json shows all", "dim"))
 
 
 def _place(site: dict[str, Any]) -> str:

@@ -83,7 +83,7 @@ def test_calibration(watch: Watch) -> None:
     used = {ways[how] for how in watch.source.meta.probes.values() if how in ways}
     assert used, watch.source.meta.probes
     for way in used:
-        (config,) = watch.source._running().read_array("config", schema.dtype("config"), way)
+        (config,) = watch.source._kernel.programs.read_array("config", schema.dtype("config"), way)
         assert config["phase"] == Phase.COUNTING, (way, config)
         assert config["samples"] > 0, f"no event of kmwatch's own was recognised: {way!r}"
         assert config["self_tgid"] > 0, (way, config)
@@ -95,7 +95,7 @@ def test_calibration(watch: Watch) -> None:
 def test_ordinary_tracepoints_count_exactly_too(monkeypatch: pytest.MonkeyPatch, workload: Workload) -> None:
     """The way for kernels whose raw prototypes are not known: all is the same except the names of caches."""
     known = plan._how
-    monkeypatch.setattr(plan, "_how", lambda *of: known(*of).replace("raw ", ""))
+    monkeypatch.setattr(plan, "_how", lambda *of, **how: known(*of, **how).replace("raw ", ""))
 
     with LiveSource(frozenset(Kind)) as source:
         assert "raw tracepoint" not in source.meta.probes.values(), source.meta.probes

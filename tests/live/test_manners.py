@@ -17,7 +17,7 @@ import pytest
 
 from kmwatch.rules import judge
 from kmwatch.schema import Kind
-from kmwatch.sources import maps
+from kmwatch.sources import running
 from kmwatch.sources.maps import LiveSource
 from tests.live.watching import (
     KMWATCH,
@@ -184,7 +184,7 @@ def test_an_unknown_source_gets_one_line() -> None:
     run = kmwatch("report", "/nonexistent/capture")
 
     assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
-    assert "unknown source '/nonexistent/capture'" in run.stderr
+    assert "there is no /nonexistent/capture" in run.stderr
 
 
 def as_nobody(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -286,13 +286,13 @@ def test_it_does_not_count_itself(watch: Watch, workload: Workload) -> None:
 
 def test_a_full_ledger_is_never_silent(monkeypatch: pytest.MonkeyPatch, workload: Workload) -> None:
     """Events that found no room are counted, and a finding says that the report is incomplete."""
-    real = maps.make_plan
+    real = running.make_plan
 
-    def cramped(*arguments: Any) -> Any:
-        plan = real(*arguments)
+    def cramped(*arguments: Any, **options: Any) -> Any:
+        plan = real(*arguments, **options)
         return dataclasses.replace(plan, defines=plan.defines | {"LEDGER_ROWS": 16})
 
-    monkeypatch.setattr(maps, "make_plan", cramped)
+    monkeypatch.setattr(running, "make_plan", cramped)
     with LiveSource(frozenset(Kind)) as source:
         # Processes that start and end take pages at dozens of sites, and pages have no front.
         ledger = Watch(source).during(lambda: (workload.run("spawn", 101), workload.run("msgsnd", 10007, 5000)))

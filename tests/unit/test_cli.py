@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -47,12 +48,14 @@ def test_every_command_has_a_help_with_a_sentence_and_examples_that_parse(name: 
     assert first in " ".join(result.output.split())
 
     lines = result.output.partition("Examples:\n")[2].splitlines()
-    examples = [re.fullmatch(r" +(?:sudo )?kmwatch (\S+)(.*)", line) for line in lines]
-    assert examples
-    assert all(match and match[1] == name for match in examples)
-    for match in examples:
-        words = re.findall(r"'[^']*'|[^\s>]\S*", (match[2] if match else "").partition(" > ")[0])
-        cli.commands[name].make_context(name, [word.strip("'") for word in words])  # raises where it does not parse
+    # A line of the shell: the command is the part of it, between pipes and &&, that names kmwatch and it.
+    parts = [
+        re.findall(rf"(?:^|\| |&& )(?:sudo )?kmwatch {name}( .*?|)(?= \| | && | > |$)", line.strip()) for line in lines
+    ]
+    assert parts
+    for found in parts:
+        assert len(found) == 1, lines
+        cli.commands[name].make_context(name, shlex.split(found[0]))  # raises where it does not parse
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -75,8 +78,8 @@ def test_the_version_is_printed() -> None:
         (["report", "-d", "soon"], "kmwatch: Invalid value for '-d' / '--duration'"),
         (["report", "--top", "0"], "kmwatch: Invalid value for '--top'"),
         (["top", "-i", "0.01"], "kmwatch: Invalid value for '-i' / '--interval'"),
-        (["report", "no-such-source"], "kmwatch: unknown source 'no-such-source'"),
-        (["top", "no-such-source", "--once"], "kmwatch: unknown source 'no-such-source'"),
+        (["report", "no-such-source"], "kmwatch: there is no no-such-source: SOURCE is `live`"),
+        (["top", "no-such-source", "--once"], "kmwatch: there is no no-such-source: SOURCE is `live`"),
         (["report", "live", "--kinds", "vremap"], "kmwatch: unknown kind 'vremap'; choose from kmalloc,"),
         (["report", "live", "--kinds", ""], "kmwatch: no kind given; choose from kmalloc,"),
         (["gfp"], "kmwatch: Missing argument 'MASK|NAME…'"),

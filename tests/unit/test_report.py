@@ -38,7 +38,7 @@ def everything() -> Ledger:
         percpu("mm_init+0x3", 640),
         *(row(kind, "kfree_user+0x1", count=2) for kind in FREES),
         *(row(kind, order=2) for kind in PRESSURE),
-        trust=Trust(lost=1, map_full=2, duplicates_removed=3, unknown_site=4),
+        trust=Trust(1, 2, 3, 4, 5, 6),
         cost=Cost(0.25, 0.125),
         seconds=2.0,
     )
@@ -49,7 +49,7 @@ def test_a_small_report_is_exactly_this() -> None:
         kmalloc("load_msg+0x41", 100, count=3, zone=255),
         row(Kind.KFREE, "free_msg+0x1", count=2),
         row(Kind.EXTFRAG, order=3),
-        trust=Trust(lost=1, map_full=2, duplicates_removed=3, unknown_site=4),
+        trust=Trust(1, 2, 3, 4, 5, 6),
         cost=Cost(0.25, 0.1234567),
         start=1700000000.5,
         seconds=2.0,
@@ -66,6 +66,9 @@ def test_a_small_report_is_exactly_this() -> None:
             "map_full": 2,
             "duplicates_removed": 3,
             "unknown_site": 4,
+            "unknown_task": 5,
+            "unknown_stack": 6,
+            "doubts": [],
             "coverage": {
                 "probes": {"kmem:kmalloc": "raw tracepoint", "vmalloc:alloc_vmap_area": "this kernel does not have it"},
                 "events": {"kmalloc": 3, "kfree": 2},
@@ -112,6 +115,8 @@ def test_a_small_report_is_exactly_this() -> None:
             }
         ],
         "findings": [],
+        "by": None,
+        "groups": [],
     }
 
 

@@ -28,17 +28,28 @@ def test_codes_and_names_are_the_published_ones() -> None:
         "KM202": ("atomic-allocation-failure", "error"),
         "KM203": ("opportunistic-allocation-failure", "notice"),
         "KM204": ("sleeping-allocation-failure", "error"),
+        "KM205": ("logged-allocation-failure", "error"),
         "KM301": ("kmalloc-beyond-the-slab", "notice"),
         "KM302": ("kmalloc-above-costly-order", "warning"),
         "KM303": ("vmalloc-below-a-page", "warning"),
         "KM901": ("events-not-counted", "notice"),
+        "KM902": ("capture-incomplete", "warning"),
     }
 
 
 @pytest.mark.parametrize("code", RULES)
 def test_a_rule_has_its_place_a_name_that_can_be_allowed_and_a_page(code: str) -> None:
     rule = RULES[code]
-    family = {"waste": "1", "atomic": "2", "large": "3", "gfp": "4", "zones": "5", "lifetime": "6", "trust": "9"}
+    family = {
+        "waste": "1",
+        "atomic": "2",
+        "failures": "2",
+        "large": "3",
+        "gfp": "4",
+        "zones": "5",
+        "lifetime": "6",
+        "trust": "9",
+    }
     assert rule.code == code
     assert re.fullmatch(rf"KM{family[rule.check.__module__.rpartition('.')[2]]}\d\d", code)
     assert re.fullmatch(r"[a-z]+(-[a-z]+)+", rule.name)
@@ -314,16 +325,16 @@ def test_one_page_that_is_only_mapped_is_no_small_vmalloc(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("trust", "severity", "says"),
     [
-        (Trust(lost=1), "notice", "1 of 100 001 events are not counted: 1 skipped by the kernel, 0 for want of room"),
+        (Trust(lost=1), "notice", "1 of 100 001 events are not counted: 1 lost on the way, 0 for want of room"),
         (
             Trust(lost=101),
             "warning",
-            "101 of 100 101 events are not counted: 101 skipped by the kernel, 0 for want of room",
+            "101 of 100 101 events are not counted: 101 lost on the way, 0 for want of room",
         ),
         (
             Trust(map_full=1),
             "warning",
-            "1 of 100 001 events are not counted: 0 skipped by the kernel, 1 for want of room",
+            "1 of 100 001 events are not counted: 0 lost on the way, 1 for want of room",
         ),
     ],
 )

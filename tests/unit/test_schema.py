@@ -36,9 +36,16 @@ def test_a_row_takes_32_and_64_bytes() -> None:
 
 
 def test_a_struct_of_structs_has_them_one_after_the_other() -> None:
-    assert sorted(STRUCTS.keys() - BODIES.keys()) == ["front_row"]
+    assert sorted(STRUCTS.keys() - BODIES.keys()) == ["event", "front_row", "ring_record"]
     assert schema.dtype("front_row").itemsize == 96
     assert [schema.dtype("front_row").fields[name][1] for name in ("key", "value")] == [0, 32]
+
+
+def test_a_record_of_the_ring_is_flat_words() -> None:
+    """The key's four words come right after the kernel's header, and the whole is a number of words without padding."""
+    record, event = schema.dtype("ring_record"), schema.dtype("event")
+    assert (record.itemsize, event.itemsize) == (80, 72)
+    assert [record.fields["event"][1], event.fields["key"][1], event.fields["time"][1]] == [8, 0, 32]
 
 
 @pytest.mark.parametrize("struct", BODIES)
@@ -87,7 +94,7 @@ def test_a_row_is_a_key_and_a_value_without_addresses() -> None:
     """Indices in place of addresses; sums signed, because a batch can take back what an earlier one counted."""
     value = {name for name in schema.dtype("ledger_value").names or () if name not in ("fill_shift", "unused")}
     assert KEY == schema.dtype("ledger_key").names == (ROW.names or ())[: len(KEY)]
-    assert set(ROW.names or ()) == {*KEY, *value, "bytes_allocated"}
+    assert set(ROW.names or ()) == {*KEY, "task", *value, "bytes_allocated"}
     assert (ROW["site"], ROW["cache"]) == (np.dtype("<u4"), np.dtype("<u4"))
     assert {ROW[name] for name in ("count", "bytes_requested", "bytes_allocated")} == {np.dtype("<i8")}
 

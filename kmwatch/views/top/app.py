@@ -16,6 +16,7 @@ from kmwatch.views.top.catalog import GOOD, VIEWS, View
 from kmwatch.views.top.feed import Feed
 from kmwatch.views.top.frame import Frame, Order, arrange, details, first_order, fit, help_page
 from kmwatch.views.top.overlay import Overlay
+from kmwatch.views.top.playback import BINDINGS, FOOTER, TimeLine
 from kmwatch.views.top.table import STYLES, RowTable
 
 SMALLEST = (40, 10)
@@ -26,7 +27,6 @@ _FOOTER = (
     ("Enter", "more"), ("r", "reverse"),
 )  # fmt: skip
 _PARTS: dict[str, str | Style] = {**STYLES, GOOD: "bold"}
-_STARTING = "compiling and attaching…"
 
 
 class TopApp(App[None]):
@@ -41,7 +41,8 @@ class TopApp(App[None]):
     #small { display: none; }
     .filtering #filter { display: block; }
     .filtering #footer { display: none; }
-    .small #header, .small #tabs, .small RowTable, .small #footer, .small #filter { display: none; }
+    .small #header, .small #tabs, .small RowTable, .small #footer, .small #filter,
+    .small TimeLine { display: none; }
     .small #small { display: block; }
     """
     ENABLE_COMMAND_PALETTE = False
@@ -58,6 +59,7 @@ class TopApp(App[None]):
         Binding("question_mark,h", "help", show=False),
         Binding("q", "quit", show=False),
         Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True),
+        *BINDINGS,
     ]
 
     class Refreshed(Message):
@@ -75,6 +77,8 @@ class TopApp(App[None]):
         self.frame: Frame | None = None
         """What is on the screen."""
         self.paused = False
+        self._time_line = TimeLine(feed.playback, feed.meta.start) if feed.playback else None
+        self._starting = "reading the capture…" if feed.playback else "compiling and attaching…"
         self._leaving = False
         self._events: asyncio.AbstractEventLoop | None = None
         self._latest: Frame | None = None
@@ -82,8 +86,10 @@ class TopApp(App[None]):
         self._matching = 0
 
     def compose(self) -> ComposeResult:
-        """Header, tabs, table, and one line for keys or the filter."""
+        """Header, time line, tabs, table, and one line for keys or the filter."""
         yield Static(id="header")
+        if self._time_line:
+            yield self._time_line
         yield Static(id="tabs")
         yield RowTable()
         yield Static(id="footer")
@@ -192,19 +198,30 @@ class TopApp(App[None]):
         self._close_filter()
 
     def action_pause(self) -> None:
-        """Hold the screen, or let it go on with the latest frame."""
+        """Hold the screen, or let it go on with the latest frame; hold the time of what is replayed."""
+        if self._time_line:
+            self._time_line.act("pause")
+            return
         self.paused = not self.paused
         if not self.paused:
             self.frame = self._latest
         self._show()
 
+    def action_play(self, what: str) -> None:
+        """Go elsewhere in what is replayed, or change its speed."""
+        if self._time_line:
+            self._time_line.act(what)
+
     def action_help(self) -> None:
         """Show the keys and what the columns mean."""
-        self.push_screen(Overlay(help_page(self.view)))
+        self.push_screen(Overlay(help_page(self.view, replayed=self._time_line is not None)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  # Textual's signature
-        """Tab does nothing below a page of text or in the filter."""
-        return action != "next_view" or (len(self.screen_stack) == 1 and not self._input().has_focus)
+        """Tab and the keys of the time line do nothing below a page of text or in the filter."""
+        if action not in ("next_view", "play"):
+            return True
+        there = action == "next_view" or self._time_line is not None
+        return there and len(self.screen_stack) == 1 and not self._input().has_focus
 
     def _close_filter(self) -> None:
         self._main.remove_class("filtering")
@@ -218,7 +235,7 @@ class TopApp(App[None]):
     def _show_rows(self) -> None:
         order = self.orders[self.view.name]
         if self.frame is None:
-            self._table().show(self.view, [], order, _STARTING)
+            self._table().show(self.view, [], order, self._starting)
             return
         rows, self._matching = arrange(self.view, self.frame.rows(self.view.name), order, self._needle)
         self._table().show(self.view, rows, order, "nothing matches the filter" if self._needle else self.view.empty)
@@ -232,7 +249,9 @@ class TopApp(App[None]):
             line = Text("  ").join(Text(text, _PARTS.get(level, "")) for text, level in fit(parts, width - len(pause)))
             lines.append(Text.assemble(pause, line))
             pause = Text()
-        self._static("header").update(Text("\n").join(lines) if lines else Text(f"kmwatch: {_STARTING}"))
+        self._static("header").update(Text("\n").join(lines) if lines else Text(f"kmwatch: {self._starting}"))
+        if self._time_line:
+            self._time_line.refresh()
         self._static("tabs").update(self._tabs())
         self._static("footer").update(self._footer())
 
@@ -266,7 +285,7 @@ class TopApp(App[None]):
         if self._needle:
             shown = f"{shown} match “{self._needle}” (Esc: all)"
         text = Text.assemble((shown, "italic"))
-        for key, word in _FOOTER:
+        for key, word in (*_FOOTER[:5], *FOOTER, *_FOOTER[5:]) if self._time_line else _FOOTER:
             if len(text) + len(key) + len(word) + 3 <= self.size.width:
                 text.append("  " if len(text) else "").append(key, "bold").append(f" {word}")
         return text

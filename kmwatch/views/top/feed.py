@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from kmwatch.batch import Source
 from kmwatch.views.top.frame import Frame, Frames
+from kmwatch.views.top.playback import Playable
 
 Listener = Callable[[Frame | None], None]
 
@@ -19,10 +20,15 @@ class Feed:
 
     def __init__(self, source: Source, opened: Callable[[], None] = lambda: None) -> None:
         self._source, self._opened = source, opened
+        self.playback = source if isinstance(source, Playable) else None
+        """The controls of the source, if it has any; it then stays at its end."""
+        if self.playback:
+            self.playback.stay()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._thread = threading.Thread(target=self._run, name="kmwatch-feed", daemon=True)
+        self.meta = source.meta
         self.error: BaseException | None = None
         """What ended the reading, if it was no end of its own."""
         self.wanted = "sites"
@@ -55,13 +61,17 @@ class Feed:
         self._tell(None)
 
     def _read(self, source: Source) -> None:
-        frames = Frames(source.meta)
+        frames = Frames(source.meta, replayed=self.playback is not None)
         if self._stopping.is_set():
             return
+        on_the_way = False
         for batch in source:
             if self._stopping.is_set():
                 return
-            self._tell(self._ready(frames.add(batch)))
+            frame = frames.add(batch, judge=on_the_way)
+            on_the_way = self.playback is not None and self.playback.seeking
+            if not on_the_way:
+                self._tell(self._ready(frame))
 
     def _ready(self, frame: Frame) -> Frame:
         """Build what the screen shows here, where the screen does not wait for it."""

@@ -53,6 +53,7 @@ class Frame:
 
     total: Ledger
     recent: Ledger
+    replayed: bool = False
     worst: Part = _NOTHING
     """How many findings there are, and the level of the worst; it may be a few seconds old."""
     _rows: dict[str, list[Row]] = field(default_factory=dict)
@@ -66,18 +67,18 @@ class Frame:
     @cached_property
     def header(self) -> list[list[Part]]:
         """The three lines of the header."""
-        return header(self.total, self.recent)
+        return header(self.total, self.recent, replayed=self.replayed)
 
 
 class Frames:
-    """Folds batches into frames."""
+    """Folds batches into frames; `replayed` is whether they were recorded before."""
 
-    def __init__(self, meta: Meta) -> None:
-        self._total = Ledger(meta)
+    def __init__(self, meta: Meta, *, replayed: bool = False) -> None:
+        self._total, self._replayed = Ledger(meta), replayed
         self._worst, self._judge_at = _NOTHING, 0.0
 
-    def add(self, batch: Batch) -> Frame:
-        """The frame after one more batch."""
+    def add(self, batch: Batch, *, judge: bool = False) -> Frame:
+        """The frame after one more batch; the findings are counted anew with `judge`, and otherwise now and then."""
         self._total.add(batch)
         recent = Ledger(self._total.meta)
         recent.add(batch)
@@ -85,26 +86,27 @@ class Frames:
         total = copy(self._total)
         total.trust = replace(total.trust)
         rows: dict[str, list[Row]] = {}
-        if total.seconds >= self._judge_at:  # the rules look at every row in Python: seldom, once there are many
+        # The rules look at every row in Python: seldom, once there are many.
+        if judge or batch.fresh or total.seconds >= self._judge_at:
             self._judge_at = total.seconds + min(total.seconds, _JUDGE_EVERY)
             rows["findings"] = found = build(VIEWS["findings"], total, recent)
             self._worst = Part(str(len(found)), "", found[0].level) if found else _NOTHING
-        return Frame(total, recent, self._worst, rows)
+        return Frame(total, recent, self._replayed, self._worst, rows)
 
 
-def header(total: Ledger, recent: Ledger) -> list[list[Part]]:
+def header(total: Ledger, recent: Ledger, *, replayed: bool = False) -> list[list[Part]]:
     """Three lines: whose memory; how much of it now; what watching costs, and how far to trust it."""
-    return [_who(total), _traffic(total, recent), _doubt(total, recent)]
+    return [_who(total, replayed=replayed), _traffic(total, recent), _doubt(total, recent)]
 
 
-def _who(total: Ledger) -> list[Part]:
-    host = total.meta.host
+def _who(total: Ledger, *, replayed: bool) -> list[Part]:
+    host, span = total.meta.host, seconds(total.seconds)
     name, kernel = printable(host.hostname), printable(host.kernel)
     return [
         Part("kmwatch", "kmwatch", GOOD),
         Part(name, name),
         Part(f"Linux {kernel}, {host.cpus} CPU{'s' if host.cpus != 1 else ''}", kernel),
-        Part(f"watching for {seconds(total.seconds)}", seconds(total.seconds)),
+        Part(f"the first {span} of a capture" if replayed else f"watching for {span}", span),
     ]
 
 
@@ -207,20 +209,38 @@ KEYS = (
     ("r", "reverse the order"),
     ("/", "filter: type part of a name or a regular expression; Enter keeps it, Esc clears it"),
     ("Space", "pause: the screen stands still, the counting goes on"),
-    ("↑ ↓ PgUp PgDn", "choose a row"),
+    ("↑ ↓ PgUp PgDn", "choose a row; Ctrl+Home and Ctrl+End the first and the last"),
     ("Enter", "all about the row; on a finding what to do about it"),
     ("? or h", "this page"),
     ("q", "quit: all programs are detached"),
 )
 
 
-def help_page(view: View) -> Page:
+_REPLAY_KEYS = (
+    ("Space", "pause: time stands still, and goes on"),
+    ("← →", "5 seconds back, forward; a hundredth of the capture where that is more"),
+    ("Home End", "to the beginning, to the end; a click on the time line goes there"),
+    ("- +", "half the speed, double the speed"),
+)
+
+
+def _keys(*, replayed: bool) -> list[tuple[str, str]]:
+    if not replayed:
+        return [*KEYS]
+    keys = [("q", "quit") if key == "q" else (key, text) for key, text in KEYS if key != "Space"]
+    return [*keys[:5], *_REPLAY_KEYS, *keys[5:]]
+
+
+def help_page(view: View, *, replayed: bool = False) -> Page:
     """The keys, the header and the columns of a view."""
+    whose = "the recording took" if replayed else "watching takes"
     header_lines = [
         ("wasted", "allocated but never asked for: requests are rounded up to a size class"),
         ("failed", "failures since the start: real ones, and opportunistic first tries, which their callers expect"),
-        ("cost", "what watching takes, of one CPU: the kernel's part is an estimate from the first second"),
+        ("cost", f"what {whose}, of one CPU: the kernel's part is an estimate from the first second"),
         ("lost", "events that no row could be made for: all counts are lower bounds by that much"),
     ]
     columns = [(column.title, column.doc) for column in view.columns]
-    return Page("help", [*KEYS, ("", ""), *header_lines, ("", ""), (view.name, view.about), *columns])
+    return Page(
+        "help", [*_keys(replayed=replayed), ("", ""), *header_lines, ("", ""), (view.name, view.about), *columns]
+    )

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Second copies of busy programs, for the events that the first miss.
+ *
+ * The kernel does not run a program on a CPU where it is running already, nor an ordinary tracepoint's where another of
+ * these runs: an interrupt that frees memory while a free is being recorded would go unseen. A copy is another program, and is called right after the first: it acts where the first
+ * was skipped. To know that, the first leaves a mark of each event, and the copy takes it away; marks are kept by level
+ * (process, softirq, hardirq), so that an interrupt between the two does not touch them. Preemption between the two would:
+ * where the kernel allows that in a tracepoint (calibration sees it), the copies are detached again.
+ */
+#ifndef KMWATCH_AGAIN_H
+#define KMWATCH_AGAIN_H
+
+#define LEVELS 3
+
+struct marks {
+	u64 site[LEVELS];
+	u64 ptr[LEVELS];
+};
+
+BPF_PERCPU_ARRAY(marks, struct marks, KINDS);
+BPF_PERCPU_ARRAY(caught, u64, KINDS); /* events that only a copy saw */
+
+/* 0 in a process, 1 in a soft interrupt, 2 above; -1 where the CPU cannot be looked at. */
+static __always_inline int level_now(void)
+{
+	u32 way = WAY_RAW;
+	struct config *config_now = config.lookup(&way);
+	struct where where = {};
+
+	if (!config_now || !look_at_cpu(config_now, &where))
+		return -1;
+	if (where.preempt_count & (HARDIRQ | NMI))
+		return 2;
+	return where.preempt_count & SOFTIRQ_SERVING ? 1 : 0;
+}
+
+/* Marks of higher levels are from interrupts that are over, where the copy was the one that was skipped: they go. */
+static __always_inline void leave_mark(u32 kind, u64 site, u64 ptr)
+{
+	struct marks *mark = marks.lookup(&kind);
+	int level = level_now();
+
+	if (!mark || level < 0)
+		return;
+	if (level < 1)
+		mark->site[1] = 0;
+	if (level < 2)
+		mark->site[2] = 0;
+	mark->ptr[level] = ptr;
+	mark->site[level] = site;
+}
+
+/* Whether the first program was skipped; only then the copy acts. */
+static __always_inline bool was_missed(u32 kind, u64 site, u64 ptr)
+{
+	struct marks *mark = marks.lookup(&kind);
+	u64 *count = caught.lookup(&kind);
+	int level = level_now();
+	bool seen;
+
+	if (!mark || !count || level < 0)
+		return false;
+	seen = mark->site[level] == site && mark->ptr[level] == ptr;
+	mark->site[level] = 0;
+	*count += !seen;
+	return !seen;
+}
+
+#define starts leave_mark
+
+#endif

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/* Every event by itself, as a record of a ring buffer that Python maps. */
+#include "events.h"
+#include "losses.h"
+#include "context.h"
+#include "stack.h"
+#include "caches.h"
+#include "large.h"
+#include "tasks.h"
+#include "stacks.h"
+#include "ring.h"
+#include "again.h"
+
+static __always_inline int keep_as(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, enum pair pair)
+{
+	u64 pid_tgid = bpf_get_current_pid_tgid();
+	u32 cpu = bpf_get_smp_processor_id(), stack = wants_stack(key) ? stack_of(ctx, key->kind) : 0;
+	u32 task = task_of(pid_tgid);
+	struct event *event;
+
+	if (key->cache)
+		learn_cache(key->cache);
+	event = reserve(cpu);
+	if (!event) {
+		count_unrecorded(key->kind);
+		return 0;
+	}
+	event->key = *key;
+	event->time = bpf_ktime_get_ns();
+	event->ptr = ptr;
+	event->requested = requested;
+	event->pid = pid_tgid;
+	event->task = task;
+	event->stack = stack;
+	event->cpu = cpu;
+	event->pair = pair;
+	event->unused = 0;
+	submit(event);
+	return 0;
+}
+
+static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u64 allocated)
+{
+	struct ledger_key first = {};
+
+	return keep_as(ctx, key, ptr, requested, allocated > LARGE ? pair_of(ptr, key, &first) : PAIR_NONE);
+}
+
+static __always_inline int keep_request(void *ctx, u32 front, struct ledger_key *key, u64 ptr, u64 requested)
+{
+	return keep_as(ctx, key, ptr, requested, PAIR_NONE);
+}
+
+static __always_inline int keep(void *ctx, u32 front, struct ledger_key *key, u64 ptr)
+{
+	return keep_as(ctx, key, ptr, 0, PAIR_NONE);
+}
+
+#include "observe.h"
+#include "compat.h"
+
+#ifdef AGAIN
+#if PROBE_KMALLOC == RAW
+int kmalloc_again(raw_args *ctx)
+{
+	if (!was_missed(KIND_KMALLOC, ctx->args[0], ctx->args[1]))
+		return 0;
+	return on_kmalloc(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3], ctx->args[4]);
+}
+#endif
+
+#if PROBE_KFREE == RAW
+int kfree_again(raw_args *ctx)
+{
+	if (!was_missed(KIND_KFREE, ctx->args[0], ctx->args[1]))
+		return 0;
+	return on_kfree(WAY_RAW, ctx, ctx->args[0], ctx->args[1]);
+}
+#endif
+
+#if PROBE_KMEM_CACHE_ALLOC == RAW
+int kmem_cache_alloc_again(raw_args *ctx)
+{
+	if (!was_missed(KIND_CACHE_ALLOC, ctx->args[0], ctx->args[1]))
+		return 0;
+	return on_cache_alloc(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2], 0, 0, ctx->args[3]);
+}
+#endif
+
+#if PROBE_KMEM_CACHE_FREE == RAW
+int kmem_cache_free_again(raw_args *ctx)
+{
+	if (!was_missed(KIND_CACHE_FREE, ctx->args[0], ctx->args[1]))
+		return 0;
+	return on_cache_free(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2]);
+}
+#endif
+
+#if PROBE_MM_PAGE_FREE == TRACEPOINT
+/* mm_page_free(page, order): which page it is stays unknown, for the raw event does not have its number. */
+int mm_page_free_again(raw_args *ctx)
+{
+	if (!was_missed(KIND_PAGE_FREE, 1 + (u32)ctx->args[1], 0))
+		return 0;
+	return on_plain(WAY_RAW, ctx, KIND_PAGE_FREE, 0, ctx->args[1], 0, NO_ZONE);
+}
+#endif
+#endif

@@ -1,0 +1,1 @@
+"""Captures: directories that keep every event, as docs/capture-format.md describes them."""

@@ -1,0 +1,110 @@
+"""Adding up the events of a capture: files in, rows of the ledger out, with ledger.sql and nothing else."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from kmwatch.batch import KEY, ROW, Meta, Rows, Task, sized
+from kmwatch.capture.layout import EVENTS, parquet
+from kmwatch.errors import BadInputError
+from kmwatch.events import Array, fill_shifts
+from kmwatch.kernel.symbols import Site
+from kmwatch.schema import FILL_BUCKETS, Kind
+
+_SQL = (Path(__file__).parent.parent / "ledger.sql").read_text(encoding="utf-8")
+_USABLE = """
+SELECT count(*) FROM events WHERE key < $keys AND requested >= 0 AND "time" IS NOT NULL AND task IS NOT NULL
+"""
+_MEMORY = "400MB"
+_NO_REQUEST = 0xFFFFFFFF
+ALWAYS = (-(1 << 62), 1 << 62)
+"""The span of all events; nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which events are added up.
+
+    kinds: of these kinds; None for all. sites, tasks: asked of each; None for all.
+    by_task: whether rows of different tasks are told apart.
+    """
+
+    kinds: frozenset[Kind] | None = None
+    sites: Callable[[Site], bool] | None = None
+    tasks: Callable[[Task], bool] | None = None
+    by_task: bool = False
+
+
+class Folder:
+    """Adds up events of one capture."""
+
+    def __init__(self, meta: Meta, keys: Rows, choice: Choice) -> None:
+        self._meta, self._keys, self._choice = meta, keys, choice
+        self._database = duckdb.connect(":memory:", config={"memory_limit": _MEMORY})
+        self._database.execute("SET preserve_insertion_order = false")
+        self._choose()
+
+    def close(self) -> None:
+        """Free everything."""
+        self._database.close()
+
+    def fold(self, files: Iterable[Path], first: int = ALWAYS[0], end: int = ALWAYS[1], *, events: int) -> Rows:
+        """Rows of the ledger of all events in these files from `first` to before `end`, in nanoseconds.
+
+        Raises BadInputError where a file cannot be read, or they do not have so many `events` that can be used.
+        """
+        paths = [*files]
+        if not paths:
+            return np.zeros(0, ROW)
+        names = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in EVENTS)
+        values = {"first": first, "end": end, "by_task": self._choice.by_task}
+        try:
+            self._database.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT {names} FROM {parquet(paths)}")  # noqa: S608
+            usable = self._database.execute(_USABLE, {"keys": len(self._keys)}).fetchone()
+            found = self._database.execute(_SQL, {**values, "every_task": self._choice.tasks is None}).fetchnumpy()
+        except duckdb.Error as error:
+            raise BadInputError(f"{paths[0]} cannot be read: {str(error).partition(chr(10))[0]:.200}") from error
+        if usable != (events,):
+            raise BadInputError(f"{paths[0]} and what follows do not have the events that the journal tells of")
+        return self._rows(found)
+
+    def _choose(self) -> None:
+        meta, choice = self._meta, self._choice
+        chosen = np.isin(self._keys["kind"], list(choice.kinds or Kind))
+        if choice.sites is not None:
+            wanted = np.array([choice.sites(site) for site in meta.sites], bool)
+            chosen &= wanted[self._keys["site"]]
+        keys = {"key": np.flatnonzero(chosen).astype(np.uint32), "eighth_shift": fill_shifts(self._keys)[chosen]}
+        tasks = [number for number, task in meta.tasks.items() if choice.tasks is None or choice.tasks(task)]
+        for name, columns in (("chosen_keys", keys), ("chosen_tasks", {"task": np.array(tasks, np.uint32)})):
+            self._database.register("given", columns)
+            self._database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")  # noqa: S608  # one of two
+            self._database.unregister("given")
+
+    def _rows(self, found: dict[str, Array]) -> Rows:
+        rows = np.zeros(len(found["key"]), ROW)
+        keys = self._keys[found["key"]]
+        for name in KEY:
+            rows[name] = keys[name]
+        rows["task"] = found["task"]
+        rows["count"], rows["bytes_requested"] = found["count"], found["bytes_requested"]
+        for name in ("min_request", "max_request"):
+            rows[name] = np.clip(found[name], 0, _NO_REQUEST)
+        kmallocs = np.flatnonzero(rows["kind"] == Kind.KMALLOC)
+        rows["fill"][kmallocs, found["eighth"][kmallocs].astype(np.int64) % FILL_BUCKETS] = found["count"][kmallocs]
+        return sized(rows, self._meta)
+
+
+def matching(pattern: str | None) -> Callable[[str], bool] | None:
+    """Whether a regular expression is found in a text; BadInputError where it is not one, None for none."""
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise BadInputError(f"{pattern!r} is not a regular expression: {error}") from error
+    return lambda text: compiled.search(text) is not None

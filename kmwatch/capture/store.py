@@ -1,0 +1,141 @@
+"""Files of a capture, so that none is ever half there: written aside, made durable, told to the journal, renamed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from kmwatch.capture.journal import Entry, Journal
+from kmwatch.capture.layout import JOURNAL, META, TABLES, Field, segment_number
+from kmwatch.errors import UsageError
+from kmwatch.events import Columns
+
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2"
+_LINES = 512  # segments dropped until the journal is written anew without them
+
+
+class Store:
+    """The directory of a capture being written.
+
+    Args:
+        directory: made here where it is missing; what is in it must be a capture, and `force` given, to be replaced.
+
+    Raises UsageError where the directory cannot be had.
+    """
+
+    def __init__(self, directory: Path, *, force: bool = False) -> None:
+        self._directory = directory
+        self.journal = _prepare(directory, force=force)
+        self._sizes: dict[str, int] = {}
+        self._lines: dict[str, Entry] = {}
+        self._dropped = 0
+        self._duckdb = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": "512MB"})
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files on the disk, the journal left out."""
+        return sum(self._sizes.values())
+
+    def put_json(self, name: str, data: dict[str, Any]) -> None:
+        """Write a JSON file."""
+        text = json.dumps(data, indent=1).encode() + b"\n"
+        self._put(name, lambda temporary: temporary.write_bytes(text), {})
+
+    def put_table(self, name: str, fields: tuple[Field, ...], columns: Columns, extra: Entry) -> None:
+        """Write a Parquet file; `extra` joins its line in the journal."""
+        types = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in fields)
+
+        def write(temporary: Path) -> None:
+            path = str(temporary.absolute()).replace("'", "''")
+            self._duckdb.register("columns", columns)
+            # The path and the names are ours, and COPY takes no parameters.
+            self._duckdb.execute(f"COPY (SELECT {types} FROM columns) TO '{path}' ({_PARQUET})")  # noqa: S608
+            self._duckdb.unregister("columns")
+
+        self._put(name, write, extra)
+
+    def drop(self, name: str) -> None:
+        """Remove a segment: the journal tells how many events went that way, and is kept short."""
+        line = self._lines.pop(name)
+        self._dropped += int(line["events"])
+        self.journal.append({"dropped": name, "dropped_events": self._dropped})
+        (self._directory / name).unlink()
+        del self._sizes[name]
+        if segment_number(name) in range(0, 1 << 62, _LINES):
+            self.journal.replace([{"dropped_events": self._dropped}, *self._lines.values()])
+
+    def close(self) -> None:
+        """Free everything; the files stay."""
+        self._duckdb.close()
+        self.journal.close()
+
+    def _put(self, name: str, write: Callable[[Path], Any], extra: Entry) -> None:
+        temporary = self._directory / f".{name}.tmp"
+        try:
+            write(temporary)
+            digest, size = _make_durable(temporary)
+            self._lines[name] = {"file": name, "bytes": size, "sha256": digest, **extra}
+            self.journal.append(self._lines[name])
+            temporary.replace(self._directory / name)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync(self._directory)
+        self._sizes[name] = size
+
+
+def _make_durable(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return digest, file.tell()
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_target(directory: Path, *, force: bool) -> None:
+    """Raise UsageError unless a capture can be written there: no directory yet, an empty one, or one to replace."""
+    inside = _inside(directory)
+    if not inside:
+        return
+    if JOURNAL not in inside or not all(map(_is_ours, inside)):
+        raise UsageError(f"{directory} is not empty and no capture: choose another directory")
+    if not force:
+        raise UsageError(f"{directory} has a capture: --force replaces it")
+
+
+def _prepare(directory: Path, *, force: bool) -> Journal:
+    refuse_target(directory, force=force)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # The journal goes last: as long as it is there, this is a capture, if a damaged one.
+        for name in sorted(_inside(directory), key=lambda name: name == JOURNAL):
+            (directory / name).unlink()
+        return Journal(directory)
+    except OSError as error:
+        raise UsageError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+def _inside(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208  # names are all that is wanted
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"cannot use the directory {directory}: {error.strerror}") from error
+
+
+def _is_ours(name: str) -> bool:
+    aside = name.startswith(".") and name.endswith(".tmp")
+    plain = name[1:-4] if aside else name
+    return plain in (META, JOURNAL, *TABLES) or segment_number(plain) is not None

@@ -1,0 +1,98 @@
+"""What the commands share: the group, options, and how data is printed."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kmwatch import __version__
+from kmwatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+KINDS = click.option("--kinds", metavar="LIST", help="What to observe, separated by commas; everything by default.")
+DIMENSIONS = ("site", "cache", "gfp", "zone", "context", "comm", "cgroup", "module")
+SECONDS = click.FloatRange(min=0, min_open=True)
+
+
+class Group(click.Group):
+    """Click's group, except that a parameter's own error is one line as everywhere else, without the usage."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run; click's usage errors become UsageError."""
+        try:
+            return super().main(*args, **extra)
+        except getattr(click.exceptions, "NoArgsIsHelpError", ()):  # a usage error since click 8.2
+            raise
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "kmwatch"
+            raise UsageError(f"{error.format_message().rstrip('.')}; see `{command} --help`") from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; where the reader of our output has gone, `head` perhaps, it has what it wanted."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+
+
+class WithCommand(click.Command):
+    """A command whose arguments after `--` are another command, kept apart so that SOURCE can be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what follows `--` away before the rest is parsed."""
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """The usage line, with the command."""
+        return [*super().collect_usage_pieces(ctx), "[-- CMD…]"]
+
+
+def PART(command: Any) -> Any:  # noqa: N802  # used as the other options are
+    """The options that take a part of a capture."""
+    for option in (
+        click.option(
+            "--from", "begin", metavar="TIME", help="Only what happened since: 12.5, 1m30s, 14:03:07, a date."
+        ),
+        click.option("--to", "end", metavar="TIME", help="Only what happened before."),
+        click.option("--site", metavar="REGEX", help="Only these call sites, function+offset [module]."),
+        click.option("--comm", metavar="REGEX", help="Only threads with such a command name."),
+        click.option("--cgroup", metavar="REGEX", help="Only cgroups with such a path."),
+    )[::-1]:
+        command = option(command)
+    return command
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: how it is used."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="kmwatch")
+def cli() -> None:
+    """Watch the Linux kernel allocate memory: what is wasteful, wrong or dangerous, where, and what to do instead."""
+
+
+def emit(data: Any, as_json: bool, render: "Callable[[Console], Any]") -> None:
+    """Print data as JSON, or as its view renders it."""
+    if as_json:
+        click.echo(json.dumps(data, indent=2))
+        return
+    from rich.console import Console
+
+    render(Console(file=sys.stdout, highlight=False, soft_wrap=False))
+
+
+def say(notes: list[str]) -> None:
+    """Print what the user should know beside the result, once."""
+    while notes:
+        click.echo(f"kmwatch: {notes.pop(0)}", err=True)

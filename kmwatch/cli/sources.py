@@ -1,0 +1,95 @@
+"""Sources by their name on the command line: `live`, a capture's directory, or a text of another tool."""
+
+import atexit
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+from kmwatch.cli.base import say
+from kmwatch.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a source that is wanted; None means all of it.
+
+    begin, end: as kmwatch.timespec understands them. site, comm, cgroup: regular expressions.
+    """
+
+    kinds: str | None = None
+    begin: str | None = None
+    end: str | None = None
+    site: str | None = None
+    comm: str | None = None
+    cgroup: str | None = None
+    by_task: bool = False
+
+    def refuse_live(self) -> None:
+        """Raise UsageError where the ledger in the kernel does not tell this part from the rest."""
+        wanted = {
+            "--from": self.begin,
+            "--to": self.end,
+            "--site": self.site,
+            "--comm": self.comm,
+            "--cgroup": self.cgroup,
+        }
+        named = [option for option, value in wanted.items() if value is not None]
+        if self.by_task:
+            named.append("--by comm or cgroup")
+        if named:
+            raise UsageError(f"{named[0]} needs a capture, `live` adds up all there is: `kmwatch record -o DIR` first")
+
+
+def open_source(source: str, part: Part, interval: float = 1.0, until: Callable[[], bool] = lambda: False) -> Any:
+    """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none."""
+    if source == "live":
+        part.refuse_live()
+        from kmwatch.sources.maps import LiveSource
+        from kmwatch.sources.probes import parse_kinds
+
+        live = LiveSource(parse_kinds(part.kinds), interval, until)
+        say(live.notes)
+        return live
+    path = Path(source)
+    if not path.exists():
+        raise UsageError(f"there is no {source}: SOURCE is `live`, the directory of a capture, or a text to import")
+    return open_capture(path if path.is_dir() else _imported(path), part)
+
+
+def _imported(file: Path) -> Path:
+    """A capture of a text, which goes when kmwatch does."""
+    from kmwatch.cli.keeping import import_text
+    from kmwatch.sources.text import open_text
+
+    directory = Path(mkdtemp(prefix="kmwatch-"))
+    atexit.register(rmtree, directory, ignore_errors=True)
+    text = open_text(file)
+    import_text(text, directory, force=False, quiet=True)
+    if text.doubts.skipped:
+        say([f"{text.doubts.skipped:,} of {text.doubts.lines:,} lines are not understood: `kmwatch import` shows some"])
+    say(text.doubts.notes)
+    return directory
+
+
+def open_capture(path: Path, part: Part) -> Any:
+    """A capture, or the part of it that is wanted, not yet entered."""
+    from kmwatch.capture.folding import Choice, matching
+    from kmwatch.sources.capture import CaptureSource
+    from kmwatch.sources.probes import parse_kinds
+    from kmwatch.timespec import parse
+
+    site, comm, cgroup = (matching(pattern) for pattern in (part.site, part.comm, part.cgroup))
+    choice = Choice(
+        kinds=parse_kinds(part.kinds) if part.kinds else None,
+        sites=site and (lambda one: site(one.label)),
+        tasks=(comm or cgroup) and (lambda one: (not comm or comm(one.comm)) and (not cgroup or cgroup(one.cgroup))),
+        by_task=part.by_task,
+    )
+    source = CaptureSource(path, choice)
+    source.limit(
+        *(parse(text, source.meta.start, option) for text, option in ((part.begin, "--from"), (part.end, "--to")))
+    )
+    return source

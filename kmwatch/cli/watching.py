@@ -1,0 +1,163 @@
+"""Commands that watch a source and show it: live, a capture, or another tool's text."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kmwatch.cli.base import DIMENSIONS, JSON, KINDS, PART, SECONDS, WithCommand, cli, emit, examples, say
+from kmwatch.cli.sources import Part, open_source
+from kmwatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from kmwatch.ledger import Ledger
+
+_INTERVAL = "Seconds between refreshes; of a capture, recorded seconds."
+_SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possible; 1 by default, 0 with --json."
+
+
+@cli.command(
+    epilog=examples(
+        "sudo kmwatch top",
+        "sudo kmwatch top --kinds kmalloc,page_alloc",
+        "sudo kmwatch top --json -d 60",
+        "kmwatch top boot.kmw --speed 4",
+    )
+)
+@click.argument("source", default="live")
+@KINDS
+@click.option("-i", "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), help=_INTERVAL)
+@click.option("-d", "--duration", type=SECONDS, help="Stop watching `live` after so many seconds.")
+@click.option("--speed", type=click.FloatRange(0, 1024), help=_SPEED)
+@click.option("--once", is_flag=True, help="One refresh as text, then leave; of a capture, all of it.")
+@click.option("--json", "as_json", is_flag=True, help="One report a line for each refresh, as JSON.")
+def top(source: str, kinds: str | None, duration: float | None, speed: float | None, **shown: Any) -> None:
+    """Show which call sites allocate what, how, and from which context: live, or as a capture has it.
+
+    On a capture Space pauses the time, the arrow keys move in it, + and - change its speed.
+    """
+    if source != "live":
+        _refuse_live_only(source, (), duration)
+        _replay(open_source(source, Part(kinds)), speed, **shown)
+    elif speed is not None:
+        raise UsageError("--speed goes with a capture: `live` has the speed that it has")
+    else:
+        _watch(kinds, duration, **shown)
+
+
+def _watch(kinds: str | None, duration: float | None, *, interval: float, once: bool, as_json: bool) -> None:
+    from kmwatch.sources.workload import Workload
+
+    workload = Workload((), interval if once and not duration else duration)
+    live = open_source("live", Part(kinds), interval, workload.finished)
+    if not (once or as_json):
+        from kmwatch.views.top import run
+
+        run(live, workload.start)
+        return
+    with workload:
+        if once:
+            _print(_report(live, workload.start), as_json)
+        else:
+            _each_refresh(live, workload.start)
+
+
+def _replay(capture: Any, speed: float | None, *, interval: float, once: bool, as_json: bool) -> None:
+    from kmwatch.sources.replay import ReplaySource
+
+    if once:
+        _print(_report(capture), as_json)
+        return
+    # For a reader of JSON there is no reason to wait.
+    replay = ReplaySource(capture, interval, float(not as_json) if speed is None else speed)
+    if as_json:
+        _each_refresh(replay)
+        return
+    from kmwatch.views.top import run
+
+    run(replay)
+
+
+@cli.command(
+    cls=WithCommand,
+    epilog=examples(
+        "sudo kmwatch report live -d 10",
+        "sudo kmwatch report live -- make -j8",
+        "sudo kmwatch report live -d 5 --json > report.json",
+        "kmwatch report boot.kmw --from 12 --to 1m30 --by comm",
+        "kmwatch report boot.kmw --site '\\[nvme\\]$' --cgroup docker",
+    ),
+)
+@click.argument("source", default="live")
+@click.option("-d", "--duration", type=SECONDS, help="Seconds to watch `live`; 5 by default.")
+@KINDS
+@PART
+@click.option("--by", type=click.Choice(DIMENSIONS), help="One row for each of these, each piece of memory once.")
+@click.option("--top", "rows", default=20, show_default=True, type=click.IntRange(1), help="Rows of the table.")
+@JSON
+@click.pass_context
+def report(
+    ctx: click.Context, /, source: str, duration: float | None, by: str | None, rows: int, as_json: bool, **part: Any
+) -> None:
+    """Watch for a while, or while a command runs, and report; or report on what was recorded.
+
+    SOURCE is `live`, the directory of a capture, or a text of another tool (see `kmwatch import`). With -- CMD the
+    command's own output comes as usual, and the report after it.
+    """
+    from kmwatch.sources.workload import Workload
+
+    command = ctx.meta["command"]
+    _refuse_live_only(source, command, duration)
+    with Workload(command, duration or (None if command else 5.0)) as workload:
+        opened = open_source(source, Part(**part, by_task=by in ("comm", "cgroup")), 1.0, workload.finished)
+        data = _report(opened, workload.start, by)
+    _print(data, as_json, rows)
+
+
+def _refuse_live_only(source: str, command: tuple[str, ...], duration: float | None) -> None:
+    if source != "live" and (command or duration):
+        what = "a command" if command else "--duration"
+        raise UsageError(
+            f"{what} goes with `live`: {source} has been recorded already; --from and --to take a part of it"
+        )
+
+
+def _ledgers(source: Any, opened: Callable[[], None]) -> Iterator["Ledger"]:
+    """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only."""
+    from kmwatch.ledger import Ledger
+
+    with source:
+        say(source.notes)
+        ledger = Ledger(source.meta)
+        opened()
+        for batch in source:
+            ledger.add(batch)
+            yield ledger
+
+
+def _report(source: Any, opened: Callable[[], None] = lambda: None, by: str | None = None) -> dict[str, Any]:
+    """The report over all that a source gives."""
+    from kmwatch.ledger import Ledger
+    from kmwatch.rules import judge
+    from kmwatch.views.report import build
+
+    ledger = Ledger(source.meta)
+    for last in _ledgers(source, opened):
+        ledger = last
+    return build(ledger, judge(ledger), by)
+
+
+def _each_refresh(source: Any, opened: Callable[[], None] = lambda: None) -> None:
+    """Print a report after each batch, as a line of JSON."""
+    from kmwatch.rules import judge
+    from kmwatch.views.report import build
+
+    for ledger in _ledgers(source, opened):
+        click.echo(json.dumps(build(ledger, judge(ledger)), separators=(",", ":")))
+
+
+def _print(data: dict[str, Any], as_json: bool, rows: int = 20) -> None:
+    from kmwatch.views.text import render
+
+    emit(data, as_json, lambda console: render(data, console, rows))

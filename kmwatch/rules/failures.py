@@ -1,0 +1,75 @@
+"""KM2xx: failures that the kernel logged, judged from what was free when they happened."""
+
+from collections.abc import Iterator
+
+from kmwatch import contexts
+from kmwatch.failures import Failure
+from kmwatch.findings import Finding, rule
+from kmwatch.ledger import Ledger
+from kmwatch.units import number, seconds
+from kmwatch.verdicts import Verdict, evidence, judge
+
+_Group = list[tuple[Failure, Verdict]]
+
+
+@rule("KM205", "logged-allocation-failure", "error")
+def logged_failure(ledger: Ledger) -> Iterator[Finding]:
+    """The kernel logged that an allocation failed, and what was free then.
+
+    What it finds: page, slab and vmalloc failures of a kernel log, with the reason: fragmentation (enough memory, but
+    not in one piece), depletion (below the watermark that holds for the mask), a wrong zone (GFP_DMA32 kept it from
+    free memory), lowmem_reserve, a size that cannot be expected to succeed, the limit of a memory cgroup.
+
+    Why it is bad: the packet, the firmware load or the system call failed, and drivers often do not survive it.
+
+    What to do: it depends on the reason, and the advice follows it. More memory helps against depletion only: against
+    fragmentation ask for single pages, or allocate ahead.
+    """
+    groups: dict[tuple[object, ...], _Group] = {}
+    for failure in ledger.meta.failures:
+        verdict = judge(failure, ledger.meta.gfp, ledger.meta.limits)
+        key = (failure.kind, failure.symbol, failure.cache, failure.order, failure.gfp, verdict.name)
+        groups.setdefault(key, []).append((failure, verdict))
+    for group in groups.values():
+        yield _finding(ledger, group)
+
+
+def _finding(ledger: Ledger, group: _Group) -> Finding:
+    """A finding for equal failures; the first that shows what was free speaks for all."""
+    failure, verdict = next((each for each in group if each[0].zones), group[0])
+    times = "once" if len(group) == 1 else f"{number(len(group))} times in {seconds(_span(group))}"
+    whose = "" if failure.caller == failure.site else f", for {failure.caller}"
+    return Finding(
+        site=failure.site,
+        message=f"failed {times}: {verdict.asked}{whose}; {verdict.free}; {verdict.name}: {verdict.why}",
+        advice=verdict.advice,
+        evidence={
+            "kind": failure.kind,
+            "failures": len(group),
+            "verdict": verdict.name,
+            "order": failure.order,
+            "gfp": ledger.meta.gfp.decode(failure.gfp),
+            "gfp_mask": f"{failure.gfp:#x}",
+            "mode": failure.mode,
+            "context": contexts.name(failure.context),
+            "cache": failure.cache,
+            "size": failure.size,
+            "comms": sorted({each.comm for each, _ in group if each.comm})[:8],
+            "caller": failure.caller,
+            "kernel": failure.kernel,
+            "first": _time(group[0][0]),
+            "last": _time(group[-1][0]),
+            "stack": list(failure.stack),
+            **evidence(failure, ledger.meta.gfp),
+        },
+        severity="notice" if ledger.meta.gfp.opportunistic(failure.gfp) else "",
+    )
+
+
+def _time(failure: Failure) -> dict[str, float | str]:
+    """When it was: in seconds since the start of the log, and as the log has it."""
+    return {"seconds": failure.seconds, "stamp": failure.stamp}
+
+
+def _span(group: _Group) -> float:
+    return max(group[-1][0].seconds - group[0][0].seconds, 0.0)

@@ -1,0 +1,93 @@
+"""A capture as a source: folded a few segments at a time, so that memory stays bounded whatever its length."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kmwatch.batch import Batch, Cost, Trust
+from kmwatch.capture.folding import ALWAYS, Choice, Folder
+from kmwatch.capture.reader import Capture, SegmentFile
+from kmwatch.errors import UsageError
+
+_AT_ONCE = 1 << 24  # events folded in one query
+_FILES = 256
+_FOREVER = 1e9  # seconds
+
+
+class CaptureSource:
+    """The directory of a capture.
+
+    Args:
+        path: the directory.
+        choice: which events; all by default.
+
+    Raises BadInputError where it is no capture.
+    """
+
+    def __init__(self, path: Path, choice: Choice | None = None) -> None:
+        self.capture = Capture(path)
+        self.meta = self.capture.meta
+        self.notes: list[str] = []
+        self._choice = choice or Choice()
+        self._span: tuple[float, float] | None = None
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        self._folder = Folder(self.meta, self.capture.keys, self._choice)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.close()
+
+    def limit(self, begin: float | None, end: float | None) -> None:
+        """Give only what lies between, in seconds since the start of the capture; UsageError where that is nothing."""
+        if begin is None and end is None:
+            return
+        first = min((segment.start for segment in self.capture.segments), default=0.0)
+        last = self.capture.seconds
+        begin, end = begin or 0.0, last if end is None else end
+        if not max(begin, first) < min(end, last):
+            raise UsageError(f"nothing from {begin:g} s to {end:g} s: it has {first:.1f} s to {last:.1f} s")
+        # Where it is not cut, what came shortly before the start or after the end belongs to it.
+        self._span = begin if begin > first else -_FOREVER, end if end < last else _FOREVER
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of as many segments as fit in one query."""
+        waiting = deque(self.capture.segments)
+        while waiting and not self._stopped:
+            taken = [waiting.popleft()]
+            while waiting and len(taken) < _FILES and sum(each.events for each in (*taken, waiting[0])) <= _AT_ONCE:
+                taken.append(waiting.popleft())
+            yield self.fold(tuple(taken), self._span)
+
+    def stop(self) -> None:
+        """End the iteration soon, from any thread."""
+        self._stopped = True
+
+    def fold(self, segments: tuple[SegmentFile, ...], span: tuple[float, float] | None) -> Batch:
+        """What these segments have, in a span (seconds since the start of the capture) or in all.
+
+        The events of a damaged segment count as lost. Doubt and cost are kept by segment: a span has all of those of
+        the segments that it touches.
+        """
+        trust, cost, files, events = Trust(), Cost(), [], 0
+        begin, end = span or (segments[0].start, max(each.start + each.seconds for each in segments))
+        first, last = (round(begin * 1e9), round(end * 1e9)) if span else ALWAYS
+        for segment in segments:
+            touched = segment.start < end and begin < segment.start + segment.seconds
+            if touched or not span:
+                trust.add(segment.trust)
+                cost = Cost(cost.kernel + segment.cost.kernel, cost.own + segment.cost.own)
+            if segment.path and segment.events and segment.first < last and first <= segment.last:
+                if self.capture.is_whole(segment):
+                    files.append(segment.path)
+                    events += segment.events
+                else:
+                    trust.lost += segment.events
+        begin, end = max(begin, segments[0].start), min(end, max(each.start + each.seconds for each in segments))
+        rows = self._folder.fold(files, first, last, events=events)
+        return Batch(rows, self.meta.start + begin, max(end - begin, 0.0), trust, cost)

@@ -1,0 +1,248 @@
+"""Every event of the running kernel by itself: BPF ring buffers, mapped and read as arrays."""
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from kmwatch import schema
+from kmwatch.batch import KEY, Cost, Rows, Task, Trust
+from kmwatch.events import KEY_TYPE, Array, Columns, Numbers, Segment, empty_columns, selected
+from kmwatch.kernel.cgroups import Cgroups
+from kmwatch.schema import Kind, Stacks
+from kmwatch.scramble import Scrambler
+from kmwatch.sources.pairs import Pairs
+from kmwatch.sources.running import RunningKernel
+
+_RECORD = schema.dtype("ring_record")
+_KEY, _TASK, _STACK = schema.dtype("ledger_key"), schema.dtype("task_name"), schema.dtype("stack")
+_WORDS = _RECORD.itemsize // 8
+_KEY_WORDS = slice(1, 1 + _KEY.itemsize // 8)
+_BUSY = np.uint32(1 << 31)
+_BLOCK = 8192  # records converted at a time: few enough to stay in the CPU's cache
+_BLOCKS = 16  # blocks of one ring before it is the next one's turn
+_SEGMENT_EVENTS = 1 << 20
+_SEGMENT_SECONDS = 1.0
+_PAUSE = 0.025  # seconds to let events gather: a block has its price, however few it has
+_MOST_RINGS = 8  # as bpf/ring.h has them
+_RING_SHARE, _LEAST, _MOST = 128, 16 << 20, 256 << 20  # of the machine's memory; bytes of all rings together
+
+
+def ring_sizes(cpus: int, memory: int) -> tuple[int, int]:
+    """How many rings a machine of so many CPUs and bytes of memory gets, and the pages of each; powers of two."""
+    rings = min(_MOST_RINGS, 1 << (cpus - 1).bit_length())
+    whole = min(max(memory // _RING_SHARE, _LEAST), _MOST)
+    pages = whole // rings // mmap.PAGESIZE
+    return rings, 1 << (pages.bit_length() - 1)
+
+
+class _Ring:
+    """One BPF ring buffer, mapped as include/uapi/linux/bpf.h describes BPF_MAP_TYPE_RINGBUF.
+
+    A page with the consumer's position, a page with the producer's, then the data twice in a row, so that what wraps is
+    contiguous. Records of one size make it one flat array.
+    """
+
+    def __init__(self, descriptor: int, pages: int) -> None:
+        page, self._size = mmap.PAGESIZE, pages * mmap.PAGESIZE
+        consumer = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        producer = mmap.mmap(descriptor, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._consumer = np.frombuffer(consumer, "<u8", 1)
+        self._producer = np.frombuffer(producer, "<u8", 1)
+        self._data = np.frombuffer(producer, np.uint8, offset=page)
+
+    def fill(self) -> float:
+        """The share of it that is waiting to be read."""
+        return float(int(self._producer[0]) - int(self._consumer[0])) / self._size
+
+    def records(self, most: int) -> Array:
+        """Complete records in order, at most so many; they stay where they are until they are released."""
+        position = int(self._consumer[0])
+        count = min(most, (int(self._producer[0]) - position) // _RECORD.itemsize)
+        start = position % self._size
+        records = self._data[start : start + count * _RECORD.itemsize].view(_RECORD)
+        busy = records["length"] >= _BUSY
+        return records[: int(np.argmax(busy))] if busy.any() else records
+
+    def release(self, count: int) -> None:
+        """Give the room of the first records back."""
+        self._consumer[0] = int(self._consumer[0]) + count * _RECORD.itemsize
+
+
+class RingRecorder:
+    """The running kernel as a recorder: a context manager that gives segments of a second at most.
+
+    Args:
+        kinds: what to record.
+        stacks: which events take their stack along.
+        until: asked all the time; True ends the recording, after what was still on its way.
+    """
+
+    def __init__(self, kinds: frozenset[Kind], stacks: Stacks, until: Callable[[], bool]) -> None:
+        self._kinds, self._stacks, self._until = kinds, stacks, until
+        self._kernel = RunningKernel(kinds, pointers=True)
+        self.meta, self.notes = self._kernel.meta, self._kernel.notes
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self._sizes = ring_sizes(self._kernel.cpus, memory)
+        self._rings: list[_Ring] = []
+        self._numbers, self._scramble, self._cgroups = Numbers(_KEY), Scrambler(), Cgroups()
+        self._keys: Rows = np.zeros(0, KEY_TYPE)
+        self._start, self._since, self._cpu = 0, 0.0, 0.0
+        self._unrecorded = np.zeros(0, np.int64)
+        self._buffer = empty_columns(_SEGMENT_EVENTS)
+        self._pair = np.zeros(_SEGMENT_EVENTS, np.uint8)
+        self._used, self._pairs = 0, Pairs()
+        self._fullest, self._stopped = 0.0, False
+        self.unrecorded: dict[str, int] = {}
+        """Events that found no room in a ring, by kind."""
+
+    def __enter__(self) -> Self:
+        rings, pages = self._sizes
+        self._kernel.open("events.c", {"RINGS": rings, "RING_PAGES": pages, "STACKS": self._stacks}, again=True)
+        programs = self._kernel.programs
+        self._rings = [_Ring(programs.descriptor(f"ring{at}"), pages) for at in range(rings)]
+        self._start, self._cpu = time.monotonic_ns(), time.process_time()
+        self.meta.start = time.time()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rings.clear()
+        self._kernel.close()
+
+    @property
+    def keys(self) -> Rows:
+        """The keys so far, dtype KEY_TYPE."""
+        return self._keys
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """The format of each tracepoint that is recorded, by "category:event"."""
+        return self._kernel.formats()
+
+    def take_fill(self) -> float:
+        """How full a ring was at most since the last call, 0 to 1."""
+        fullest, self._fullest = self._fullest, 0.0
+        return fullest
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stopped = True
+
+    def segments(self) -> Iterator[Segment]:
+        """Read until the end; the last segment comes when no program runs any more."""
+        while not (self._stopped or self._until()):
+            if self._drain() < _BLOCK:
+                time.sleep(_PAUSE)
+            if self._used == _SEGMENT_EVENTS or self._now() - self._since >= _SEGMENT_SECONDS:
+                yield self._close()
+        end = self._now()
+        self._kernel.stop()
+        while self._drain():
+            if self._used == _SEGMENT_EVENTS:
+                yield self._close(end)
+        yield self._close(end, last=True)
+
+    def _now(self) -> float:
+        return (time.monotonic_ns() - self._start) / 1e9
+
+    def _drain(self) -> int:
+        """Take a share of each ring; how many events that were."""
+        before = self._used
+        for ring in self._rings:
+            self._fullest = max(self._fullest, ring.fill())
+            for _ in range(_BLOCKS):
+                records = ring.records(min(_BLOCK, _SEGMENT_EVENTS - self._used))
+                if not len(records):
+                    break
+                self._take(records)
+                ring.release(len(records))
+        return self._used - before
+
+    def _take(self, records: Array) -> None:
+        """Convert a block of records to columns."""
+        rows = slice(self._used, self._used + len(records))
+        words, events = records.view(np.uint64).reshape(-1, _WORDS), records["event"]
+        self._buffer["key"][rows] = self._numbers.of(words[:, _KEY_WORDS])
+        self._buffer["ptr"][rows] = self._scramble(events["ptr"])
+        np.subtract(events["time"].view(np.int64), self._start, out=self._buffer["time"][rows])
+        for name in ("requested", "pid", "task", "stack", "cpu"):
+            self._buffer[name][rows] = events[name]
+        self._pair[rows] = events["pair"]
+        self._used = rows.stop
+
+    def _close(self, end: float | None = None, *, last: bool = False) -> Segment:
+        """The segment that ends now, or at `end`."""
+        end = max(self._since, self._now() if end is None else end)
+        columns = {name: column[: self._used] for name, column in self._buffer.items()}
+        pair = self._pair[: self._used]
+        self._learn(columns)
+        columns = self._pairs.settle(columns, pair, last=last)
+        if len(self._kinds) < len(Kind):
+            wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])
+            columns = selected(columns, wanted[columns["key"]])
+        cpu = time.process_time()
+        cost = Cost(self._kernel.cost(len(pair)), cpu - self._cpu)
+        segment = Segment(columns, self._since, end - self._since, self._trust(), cost)
+        self._since, self._used, self._cpu = end, 0, cpu
+        self._buffer, self._pair = empty_columns(_SEGMENT_EVENTS), np.zeros(_SEGMENT_EVENTS, np.uint8)
+        return segment
+
+    def _learn(self, columns: Columns) -> None:
+        """What the numbers mean that these events use for the first time."""
+        if len(self._numbers) > len(self._keys):
+            new = self._numbers.records[len(self._keys) :]
+            keys = np.zeros(len(new), KEY_TYPE)
+            for name in KEY:
+                if name not in ("site", "cache"):
+                    keys[name] = new[name]
+            keys["site"], keys["cache"] = self._kernel.sites(new["site"]), self._kernel.caches(new["cache"])
+            self._keys = np.concatenate([self._keys, keys])
+        if _unknown(columns["task"], self.meta.tasks):
+            self._learn_tasks()
+        if _unknown(columns["stack"], self.meta.stacks):
+            self._learn_stacks()
+
+    def _learn_tasks(self) -> None:
+        numbers, names = self._kernel.programs.read_hash("tasks", np.dtype("<u4"), _TASK)
+        new = [
+            (number, name)
+            for number, name in zip(numbers.tolist(), names[:, 0], strict=True)
+            if number not in self.meta.tasks
+        ]
+        if any(not self._cgroups.path(int(name["cgroup"])) for _, name in new):
+            self._cgroups.scan()
+        for number, name in new:
+            comm = name["comm"].tobytes().partition(b"\0")[0].decode("utf-8", "backslashreplace")
+            self.meta.tasks[number] = Task(comm, self._cgroups.path(int(name["cgroup"])))
+
+    def _learn_stacks(self) -> None:
+        numbers, stacks = self._kernel.programs.read_hash("stacks", np.dtype("<u4"), _STACK)
+        for number, stack in zip(numbers.tolist(), stacks[:, 0], strict=True):
+            if number not in self.meta.stacks:
+                frames = stack["frames"][stack["frames"] != 0]
+                self.meta.stacks[number] = tuple(self._kernel.sites(frames).tolist())
+
+    def _trust(self) -> Trust:
+        trust = self._kernel.trust()
+        copies = self._kernel.programs.read_arrays("unrecorded", np.dtype("<u8"), self._kernel.cpus)
+        unrecorded = copies.sum(axis=1).astype(np.int64)
+        gained = unrecorded - self._unrecorded if len(self._unrecorded) else unrecorded
+        self._unrecorded = unrecorded
+        self.unrecorded = {kind.name.lower(): int(unrecorded[kind]) for kind in Kind if unrecorded[kind]}
+        trust.lost += int(gained.sum())
+        return trust
+
+
+def _unknown(numbers: Array, known: Mapping[int, Any]) -> bool:
+    """Whether a number other than 0 is not known; neighbours are mostly equal."""
+    if not len(numbers):
+        return False
+    changes = np.flatnonzero(numbers[1:] != numbers[:-1])
+    distinct = np.unique(np.append(numbers[changes], numbers[-1])).tolist()
+    return any(number and number not in known for number in distinct)

@@ -1,0 +1,246 @@
+"""The running kernel being watched: programs chosen for it, compiled, calibrated, attached; what their numbers mean.
+
+Sources read what the programs keep; what the ledger in the kernel and the recording of events have in common is here.
+"""
+
+import mmap
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmwatch import schema
+from kmwatch.batch import Cache, Host, Meta, Trust
+from kmwatch.errors import NotPossibleError
+from kmwatch.kernel import slab, tracefs, zones
+from kmwatch.kernel.gfp import GfpTable
+from kmwatch.kernel.symbols import UNKNOWN, Symbols
+from kmwatch.schema import Counter, Kind, Phase, Way
+from kmwatch.sources.bpf import Programs, possible_cpus, run_time_statistics
+from kmwatch.sources.plan import make_plan
+
+_TABLE, _CONFIG, _CACHE = schema.dtype("table"), schema.dtype("config"), schema.dtype("cache_info")
+_RELOAD_AFTER = 5.0  # seconds between two readings of kallsyms because of an address that it did not have
+_CALIBRATION_PAGES = 16
+
+
+class RunningKernel:
+    """One C file's programs in the running kernel.
+
+    Args:
+        kinds: what to observe.
+        pointers: whether it is wanted which object an event is about; some raw tracepoints do not tell.
+    """
+
+    def __init__(self, kinds: frozenset[Kind], *, pointers: bool = False) -> None:
+        self.notes: list[str] = []
+        self._tracefs = tracefs.find()
+        if self._tracefs.mounted:
+            self.notes.append(f"mounted tracefs at {self._tracefs.path}")
+        text = self._tracefs.format_text("kmem", "kmalloc")
+        if text is None:
+            raise NotPossibleError("this kernel has no kmem tracepoints: it needs CONFIG_EVENT_TRACING=y")
+        gfp, self._symbols, self._symbols_at = GfpTable.from_format(text), Symbols.running(), time.monotonic()
+        self.plan = make_plan(kinds, self._tracefs, gfp, self._symbols, pointers=pointers)
+        self.notes += self.plan.doubts
+        self._zones = zones.running()
+        names = {zone.index: zone.name for zone in self._zones}
+        zone_names = tuple(names.get(index, "") for index in range(max(names, default=-1) + 1))
+        self.meta = Meta(_host(), gfp, slab.running_limits(), zone_names, self.plan.status, self.plan.context)
+        self.cpus = possible_cpus()
+        self._programs: Programs | None = None
+        self._losses = Trust()
+        self._missed: int | None = None
+        self._statistics, self._nanoseconds = ExitStack(), 0.0
+        self._sites: dict[int, int] = {0: 0}
+        self._caches: dict[int, int] = {0: 0}
+
+    @property
+    def programs(self) -> Programs:
+        """The programs; NotPossibleError while they are not open."""
+        if self._programs is None:
+            raise NotPossibleError("the kernel is not being watched: use the source as a context manager")
+        return self._programs
+
+    def open(self, source: str, defines: dict[str, int] | None = None, *, again: bool = False) -> None:
+        """Compile a C file, attach its programs, calibrate them, and let them count.
+
+        With `again`, the C file has second copies of the busy programs (bpf/again.h), which are used where they can be.
+        """
+        plan = self.plan
+        copies = plan.copies if again else ()
+        wanted = {**plan.defines, **(defines or {}), **({"AGAIN": 1} if copies else {})}
+        programs = Programs(source, plan.attachments + plan.calibrators + copies, wanted)
+        try:
+            programs.write_array("text_table", _table(self._symbols.allocator_text))
+            programs.write_array("zone_table", _table(_zone_stretches(self._zones)))
+            programs.attach()
+            if not _calibrate(programs, plan.per_cpu_offset):
+                self.meta.context = ""
+                self.notes.append("calibration saw no allocation of kmwatch's own: the context is unknown")
+            programs.detach(plan.calibrators)
+            if not programs.read_array("config", _CONFIG, Way.RAW)["preempt_depth"][0]:
+                programs.detach(copies)
+            _enter(programs, Phase.COUNTING)
+        except BaseException:
+            programs.close()
+            raise
+        self._programs = programs
+        self.trust()  # what was missed until now is of no interest
+        self._statistics.enter_context(run_time_statistics())
+
+    def stop(self) -> None:
+        """Count no more, at once; then detach, which takes a while. The maps stay readable."""
+        _enter(self.programs, Phase.STOPPED)
+        self._missed = self._skipped()  # what is skipped from now on is not missed
+        self.programs.detach()
+
+    def close(self) -> None:
+        """Free everything; a second call does no harm."""
+        self._statistics.close()
+        if self._programs:
+            self._programs.close()
+            self._programs = None
+
+    def formats(self) -> dict[str, str]:
+        """The fields of each tracepoint that is attached, as its format file lists them, by "category:event"."""
+        texts = {name: self._tracefs.format_text(*name.split(":")) for name in self.plan.status}
+        return {name: text.partition("\n\nprint fmt:")[0] for name, text in texts.items() if text}
+
+    def sites(self, addresses: Any) -> Any:
+        """The numbers in meta.sites of return addresses."""
+        return _numbered(addresses, self.site)
+
+    def caches(self, addresses: Any) -> Any:
+        """The numbers in meta.caches of caches, given by the addresses of their structs."""
+        if any(cache not in self._caches for cache in np.unique(addresses).tolist()):
+            self._learn_caches()
+        return _numbered(addresses, lambda cache: self._caches.get(cache, 0))
+
+    def site(self, address: int) -> int:
+        """The number in meta.sites of a return address; code loaded after the start makes the symbols be read again."""
+        if address not in self._sites:
+            site = self._symbols.resolve(address)
+            if site is UNKNOWN and time.monotonic() - self._symbols_at > _RELOAD_AFTER:
+                self._symbols, self._symbols_at = Symbols.running(), time.monotonic()
+                site = self._symbols.resolve(address)
+            if site is UNKNOWN:
+                return 0
+            self.meta.sites.append(site)
+            self._sites[address] = len(self.meta.sites) - 1
+        return self._sites[address]
+
+    def _learn_caches(self) -> None:
+        addresses, infos = self.programs.read_hash("caches", np.dtype("<u8"), _CACHE)
+        for address, info in zip(addresses.tolist(), infos[:, 0], strict=True):
+            if address not in self._caches:
+                name = bytes(info["name"]).decode("ascii", "backslashreplace")
+                self.meta.caches.append(Cache(name, int(info["object_size"]), int(info["size"])))
+                self._caches[address] = len(self.meta.caches) - 1
+
+    def trust(self) -> Trust:
+        """What was lost or doubtful since the last call."""
+        missed = self._skipped() if self._missed is None else self._missed
+        total = Trust(
+            lost=missed + self._counter(Counter.LOST),
+            map_full=self._counter(Counter.MAP_FULL),
+            duplicates_removed=self._counter(Counter.DUPLICATES),
+            unknown_site=self._counter(Counter.STACK_FAILED) + self._counter(Counter.STACK_DEEP),
+            unknown_task=self._counter(Counter.TASKS_FULL),
+            unknown_stack=self._counter(Counter.STACKS_FULL),
+        )
+        gained = Trust(**{name: value - getattr(self._losses, name) for name, value in vars(total).items()})
+        self._losses = total
+        return gained
+
+    def _counter(self, which: int) -> int:
+        return int(self.programs.read_array("losses", np.dtype("<u8"), which, self.cpus).sum())
+
+    def _skipped(self) -> int:
+        """Events that no program saw: those that firsts were skipped for, without those that their copies caught."""
+        missed = {each: self.programs.missed(each) for each in self.programs.attachments if not each.again}
+        if any(each.again for each in self.programs.attachments):
+            caught = self.programs.read_arrays("caught", np.dtype("<u8"), self.cpus).sum(axis=1)
+            # An ordinary tracepoint's program may not count what it is skipped for: nothing is more than caught.
+            missed = {
+                each: max(0, count - int(caught[each.probe.kinds[0]])) if each.probe.busy else count
+                for each, count in missed.items()
+            }
+        return sum(missed.values())
+
+    def cost(self, events: int) -> float:
+        """CPU seconds in the programs: measured by the kernel in the first interval, then by the same rate an event."""
+        if not self._nanoseconds:
+            costs = self.programs.costs().values()
+            runs = sum(runs for _, runs in costs)
+            self._nanoseconds = sum(spent for spent, _ in costs) / runs if runs else 0.0
+            if runs:
+                self._statistics.close()
+        return events * self._nanoseconds / 1e9
+
+
+def _numbered(values: Any, number: Callable[[int], int]) -> Any:
+    distinct, inverse = np.unique(values, return_inverse=True)
+    return np.array([number(int(value)) for value in distinct], np.uint32)[inverse.ravel()]
+
+
+def _table(stretches: list[tuple[int, int]]) -> Any:
+    """A sorted table for the programs; one that has no room for all is refused."""
+    if len(stretches) > schema.TABLE_SIZE:
+        raise NotPossibleError(f"{len(stretches)} stretches of kernel text or memory, room for {schema.TABLE_SIZE}")
+    table = np.zeros(1, _TABLE)
+    table["boundary"] = np.uint64(1 << 62)  # above every page frame number; below kernel text by less than 2^63
+    for at, (boundary, meaning) in enumerate(stretches):
+        table["boundary"][0, at] = boundary
+        table["meaning"][0, at] = meaning
+    return table
+
+
+def _zone_stretches(found: tuple[zones.Zone, ...]) -> list[tuple[int, int]]:
+    none = schema.NO_ZONE << 8 | schema.NO_ZONE
+    stretches, end = [(0, none)], 0
+    for zone in sorted(found, key=lambda zone: zone.start_pfn):
+        if zone.start_pfn > end and end:
+            stretches.append((end, none))
+        stretches.append((zone.start_pfn, min(zone.node, schema.NO_ZONE) << 8 | zone.index))
+        end = zone.end_pfn
+    return [*stretches, (end, none)]
+
+
+def _calibrate(programs: Programs, per_cpu_offset: int) -> bool:
+    """Let the programs see allocations of ours that may sleep; false where no way of attaching saw one.
+
+    Programs of a way that saw none say that the context is unknown; who kmwatch is they learn from the other way.
+    """
+    config = np.zeros(1, _CONFIG)
+    config["per_cpu_offset"] = per_cpu_offset
+    for way in Way:
+        programs.write_array("config", config, way)
+    with mmap.mmap(-1, _CALIBRATION_PAGES * mmap.PAGESIZE) as pages:
+        for at in range(_CALIBRATION_PAGES):
+            pages[at * mmap.PAGESIZE] = 1  # a page
+            for descriptor in os.pipe():  # a kmalloc, and some cache objects
+                os.close(descriptor)
+    seen = [programs.read_array("config", _CONFIG, way) for way in Way]
+    for way, config in zip(Way, seen, strict=True):
+        config["self_tgid"] = max(each["self_tgid"] for each in seen)
+        programs.write_array("config", config, way)
+    return any(config["samples"][0] for config in seen)
+
+
+def _enter(programs: Programs, phase: Phase) -> None:
+    for way in Way:
+        config = programs.read_array("config", _CONFIG, way)
+        config["phase"] = phase
+        programs.write_array("config", config, way)
+
+
+def _host() -> Host:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Host(socket.gethostname(), platform.release(), boot, os.cpu_count() or 1)

@@ -1,0 +1,97 @@
+"""Ring buffers: how many and how large, and that Python and C agree on them; a mapped ring read as an array."""
+
+import mmap
+import re
+
+import numpy as np
+import pytest
+
+from kmwatch import schema
+from kmwatch.schema import BPF_DIR, Kind
+from kmwatch.sources import ring
+from kmwatch.sources.ring import _Ring, ring_sizes
+
+RECORD = schema.dtype("ring_record")
+PAGES = 5  # not a whole number of records: they wrap
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gibibytes", "rings", "bytes_each"),
+    [
+        (1, 0.25, 1, 16 << 20),  # never less than 16 MiB
+        (2, 24, 2, 64 << 20),  # 192 MiB are twice 96: down to a power of two
+        (3, 16, 4, 32 << 20),
+        (8, 64, 8, 32 << 20),  # never more than 256 MiB
+        (128, 2048, 8, 32 << 20),
+    ],
+)
+def test_the_rings_fit_the_machine(cpus: int, gibibytes: float, rings: int, bytes_each: int) -> None:
+    assert ring_sizes(cpus, int(gibibytes * (1 << 30))) == (rings, bytes_each // mmap.PAGESIZE)
+
+
+def test_c_has_as_many_rings_and_a_place_for_each_kind() -> None:
+    rings = (BPF_DIR / "ring.h").read_text()
+    assert rings.count("BPF_RINGBUF_OUTPUT(") == rings.count(".ringbuf_reserve(") == ring._MOST_RINGS
+    kinds = re.search(r"#define KINDS (\d+)", (BPF_DIR / "stacks.h").read_text())
+    assert kinds
+    assert int(kinds[1]) == max(Kind) + 1
+
+
+class Mapped:
+    """A ring as the kernel maps it, made of plain memory: the data area stands there twice."""
+
+    def __init__(self) -> None:
+        self.size = PAGES * mmap.PAGESIZE
+        self.consumer, self.producer = np.zeros(1, "<u8"), np.zeros(1, "<u8")
+        self.data = np.zeros(2 * self.size, np.uint8)
+        self.ring = _Ring.__new__(_Ring)
+        self.ring._size, self.ring._data = self.size, self.data
+        self.ring._consumer, self.ring._producer = self.consumer, self.producer
+
+    def put(self, number: int, *, busy: bool = False) -> None:
+        """A record with this pid, complete or not."""
+        record = np.zeros(1, RECORD)
+        record["length"] = RECORD["event"].itemsize | (1 << 31 if busy else 0)
+        record["event"]["pid"] = number
+        places = (int(self.producer[0]) + np.arange(RECORD.itemsize)) % self.size
+        self.data[places] = self.data[places + self.size] = record.view(np.uint8)
+        self.producer[0] += np.uint64(RECORD.itemsize)
+
+
+def pids(records: ring.Array) -> list[int]:
+    found: list[int] = records["event"]["pid"].tolist()
+    return found
+
+
+def test_records_come_in_order_also_around_the_end() -> None:
+    """The area holds 256 records: reading a few at a time goes around it more than twice."""
+    mapped, read = Mapped(), []
+    for number in range(600):
+        mapped.put(number)
+        if number % 7 == 0:
+            records = mapped.ring.records(100)
+            read += pids(records)
+            mapped.ring.release(len(records))
+    read += pids(mapped.ring.records(100))
+
+    assert read == list(range(600))
+
+
+def test_nothing_is_read_from_the_first_record_that_is_not_complete() -> None:
+    mapped = Mapped()
+    for number in range(5):
+        mapped.put(number, busy=number == 3)
+
+    assert pids(mapped.ring.records(100)) == [0, 1, 2]
+    mapped.ring.release(3)
+    assert pids(mapped.ring.records(100)) == []
+    assert mapped.ring.fill() == pytest.approx(2 * RECORD.itemsize / mapped.size)
+
+
+def test_no_more_is_read_than_asked_for() -> None:
+    mapped = Mapped()
+    for number in range(5):
+        mapped.put(number)
+
+    assert pids(mapped.ring.records(2)) == [0, 1]
+    assert pids(mapped.ring.records(2)) == [0, 1]  # until it is released
