@@ -28,7 +28,7 @@ demo: setup ## the live screen in a terminal, else a report of 5 seconds; of a b
 test: setup-tests ## every test that this machine allows; KMWATCH_REQUIRE=live makes a skip a failure
 	@$(AS_ROOT) $(if $(AS_ROOT),KMWATCH_REQUIRE="$$KMWATCH_REQUIRE") $(VENV)/python -m pytest $(NO_CACHE)
 
-check: setup-tests ## style, types, and the tests that need no root: under a minute
+check: setup-tests ## style, types, and the tests that need no root: a minute or two
 	@$(VENV)/ruff check
 	@$(VENV)/ruff format --check
 	@$(VENV)/mypy

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Record the sample that is bundled with kmwatch: a real run of a few seconds on this machine, small enough to ship.
 
-`sudo .venv/bin/python scripts/make_sample.py` replaces kmwatch/sample.kmw and tells below it what was run.
+`sudo .venv/bin/python scripts/make_sample.py` replaces kmwatch/sample.kmw, and sample.md beside it: what ran.
 """
 
 import subprocess
@@ -13,18 +13,32 @@ SAMPLE = ROOT / "kmwatch" / "sample.kmw"
 LARGEST = 300_000  # bytes of the whole directory
 # Directories are read, files copied, processes started, a pipe and the loopback used: a little of everything.
 COMMAND = """
-ls -R /usr/share/doc | head -400 > /dev/null
+ls -R /usr/share/doc | head -200 > /dev/null
 date | cat > /dev/null
-tar -cf - /etc/init.d 2> /dev/null | tar -tf - > /dev/null
 /usr/bin/python3 -I -S -c 'import socket
 pair = socket.create_server(("127.0.0.1", 0))
 one = socket.create_connection(pair.getsockname())
 other, _ = pair.accept()
-for _ in range(200):
+for _ in range(150):
     one.sendall(bytes(3000))
     other.recv(3000)
 '
 sleep 1
+"""
+NOTE = """\
+# The bundled capture
+
+A real recording, made by scripts/make_sample.py, with one stack in 127 events beside those of pages and failures:
+
+```text
+{info}
+```
+
+This ran:
+
+```sh
+{command}
+```
 """
 
 
@@ -36,7 +50,9 @@ def main() -> None:
     taken = sum(path.stat().st_size for path in SAMPLE.iterdir())
     if taken > LARGEST:
         sys.exit(f"{SAMPLE} has {taken:,} bytes, at most {LARGEST:,} are shipped: let the command do less")
-    subprocess.run([*kmwatch, "info", str(SAMPLE)], check=True, cwd=ROOT)
+    info = subprocess.run([*kmwatch, "info", str(SAMPLE.relative_to(ROOT))], check=True, cwd=ROOT, capture_output=True)
+    words = NOTE.format(command=COMMAND.strip(), info=info.stdout.decode().rstrip())
+    SAMPLE.with_suffix(".md").write_text(words, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a capture is: whose memory, when, how much of it, and what is missing."""
 
+import shlex
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,7 +67,7 @@ def render(data: dict[str, Any], console: Console) -> None:
         "capture": f"{data['path']}: version {data['version']}, written by kmwatch {data['kmwatch']}",
         "kernel": f"{host['hostname']}, Linux {host['kernel']}, {host['cpus']} CPUs",
         "when": f"{_clock(data['start'])}, {seconds(data['seconds'])}: {data['ended'] or 'cut, without an end'}",
-        "command": " ".join(map(str, data["command"] or ())),
+        "command": " ".join(shlex.join(map(str, data["command"] or ())).split()),
         "imported": _imported(data["imported"] or {}),
         "events": f"{number(data['events'])} ({short(rate)}/s), {number(data['lost'])} lost{dropped}",
         "disk": f"{size(data['bytes'])}, {number(data['segments'])} segments, {each:.1f} bytes an event",
