@@ -22,7 +22,7 @@ def main() -> None:
         capture = Path(directory) / "large.kmw"
         # In a process of its own: what that takes would count as ours.
         subprocess.run([sys.executable, str(MAKE), str(capture), str(events)], check=True)
-        for arguments in ([], ["--by", "module"], ["--from", "1", "--to", "5"]):
+        for arguments in ([], ["--by", "module"], ["--by", "cgroup"], ["--from", "1", "--to", "5"]):
             began = time.monotonic()
             command = [sys.executable, "-m", "kmwatch", "report", str(capture), *arguments]
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

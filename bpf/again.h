@@ -3,10 +3,11 @@
  * Second copies of busy programs, for the events that the first miss.
  *
  * The kernel does not run a program on a CPU where it is running already, nor an ordinary tracepoint's where another of
- * these runs: an interrupt that frees memory while a free is being recorded would go unseen. A copy is another program, and is called right after the first: it acts where the first
- * was skipped. To know that, the first leaves a mark of each event, and the copy takes it away; marks are kept by level
- * (process, softirq, hardirq), so that an interrupt between the two does not touch them. Preemption between the two would:
- * where the kernel allows that in a tracepoint (calibration sees it), the copies are detached again.
+ * these runs: an interrupt that frees memory while a free is being recorded would go unseen. A copy is another program,
+ * and is called right after the first: it acts where the first was skipped. To know that, the first leaves a mark of each
+ * event, and the copy takes it away; marks are kept by level (process, softirq, hardirq), so that an interrupt between
+ * the two does not touch them. Preemption between the two would: where the kernel allows that in a tracepoint
+ * (calibration sees it), the copies are detached again.
  */
 #ifndef KMWATCH_AGAIN_H
 #define KMWATCH_AGAIN_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Who runs: a number for each command name and cgroup. Every event needs it, so a CPU remembers the last; only when
- * another thread runs there, or the same has another name (it executed a program), is the table asked.
+ * another thread runs there, or the same has another name (it executed a program), is the table asked. A thread that
+ * moves to another cgroup thus stays under the former one until another runs on that CPU, or it executes a program.
  */
 #ifndef KMWATCH_TASKS_H
 #define KMWATCH_TASKS_H

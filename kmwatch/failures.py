@@ -28,7 +28,7 @@ class ZoneState:
     blocks: free blocks by order, empty where the log does not say; letters: whose they are, by order, as the kernel
     writes it (U unmovable, M movable, E reclaimable, R reserve, H high-order atomic, C CMA, I isolated).
     reserve: lowmem_reserve, by zone that a request may use at most.
-    highatomic, cma: pages set aside; cpu_lists: pages free in the lists of the CPUs.
+    highatomic, cma: pages set aside, the free ones where the log tells them; cpu_lists: pages free in the CPUs' lists.
     """
 
     node: int

@@ -1,10 +1,11 @@
 -- Events to rows of the ledger: the one place where single events are added up.
 --
 -- `events` are those of a capture, as docs/capture-format.md describes them. `chosen_keys` are the keys that are wanted,
--- each with the binary logarithm of an eighth of its size class. `chosen_tasks` are the tasks wanted.
+-- each with the binary logarithm of an eighth of its size class. `chosen_tasks` are the tasks that are wanted, each with
+-- the one that it is shown as; where all are wanted and shown as one, it is empty, and `every_task` true.
 SELECT
     key,
-    CASE WHEN $by_task THEN task ELSE 0 END AS task,
+    coalesce(shown, 0) AS task,
     ((requested - 1) >> eighth_shift) & 7 AS eighth,
     count(*) AS count,
     sum(requested)::BIGINT AS bytes_requested,
@@ -12,6 +13,7 @@ SELECT
     max(requested) AS max_request
 FROM events
 JOIN chosen_keys USING (key)
+LEFT JOIN chosen_tasks USING (task)
 WHERE time >= $first AND time < $end
-  AND ($every_task OR task IN (SELECT task FROM chosen_tasks))
+  AND ($every_task OR shown IS NOT NULL)
 GROUP BY ALL

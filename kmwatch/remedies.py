@@ -11,7 +11,7 @@ def advice_for(verdict: str, failure: Failure, gfp: GfpTable) -> str:
         return _short(sleeps=sleeps)
     if verdict in ("fragmentation", "too large"):
         return _contiguous(failure, gfp, sleeps=sleeps)
-    return _OTHERS[verdict]
+    return _to_find_out(failure) if verdict == "unknown" else _OTHERS[verdict]
 
 
 _OTHERS = {
@@ -21,8 +21,16 @@ _OTHERS = {
     "to those who can use no other zone",
     "cgroup limit": "raise the cgroup's limit (memory.max) or find what it holds in kernel memory; do not charge with "
     "__GFP_ACCOUNT what no process can be blamed for",
-    "unknown": "record again with the whole log; `kmwatch record` shows such failures as they happen",
 }
+
+
+def _to_find_out(failure: Failure) -> str:
+    """What would tell more."""
+    if not failure.zones:
+        return "import the whole log; `kmwatch record` shows such failures as they happen"
+    if failure.kind == "vmalloc":
+        return "look in /proc/vmallocinfo for who holds the areas; on 32 bits the boot option vmalloc= makes more room"
+    return "`kmwatch record` shows such failures as they happen"
 
 
 def _short(*, sleeps: bool) -> str:

@@ -235,7 +235,8 @@ def _asked(failure: Failure, gfp: GfpTable, asked: str) -> str:
         sleeps = "may sleep but start no I/O"
     where = f", from {asked} only" if asked in ("DMA", "DMA32") else ""
     flags = failure.mode.partition("(")[2].removesuffix(")") or gfp.decode(failure.gfp)
-    pages = f"order-{failure.order}, {_bytes(failure.page_size << failure.order)} contiguous"
+    pages = f"order-{failure.order}, {_bytes(failure.page_size << failure.order)}"
+    pages += " contiguous" if failure.order else ""
     if failure.kind == "vmalloc":
         pages = f"a vmalloc of {_bytes(failure.size)}" if failure.size else "a vmalloc"
     elif failure.kind == "slab":

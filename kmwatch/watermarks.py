@@ -13,6 +13,7 @@ from kmwatch.kernel.gfp import GfpTable
 
 RANKS = {"DMA": 0, "DMA32": 1, "Normal": 2, "HighMem": 3, "Movable": 4}
 _VERSION = re.compile(r"(\d{1,2})\.(\d{1,3})")
+_NEWEST = (99, 0)  # what a log that does not name its kernel is taken for
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,27 @@ def version_of(kernel: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def watermark(zone: ZoneState, gfp: GfpTable, mask: int) -> int:
+def watermark(zone: ZoneState, gfp: GfpTable, failure: Failure) -> int:
     """The pages that must stay free for a request in the slow path: `min`, less the reserves that it may use.
 
-    __zone_watermark_ok(): half of `min` for __GFP_HIGH (ALLOC_MIN_RESERVE, before Linux 6.4 ALLOC_HIGH), and a quarter
-    of the rest off where it cannot wait (ALLOC_NON_BLOCK, before that ALLOC_HARDER).
+    __zone_watermark_ok(): half of `min` for __GFP_HIGH (ALLOC_MIN_RESERVE, before Linux 6.3 ALLOC_HIGH), and a quarter
+    of the rest off where it cannot wait (ALLOC_NON_BLOCK, before that ALLOC_HARDER); before Linux 4.4 that quarter
+    went to whoever could not wait.
     """
-    mark = zone.min
-    if mask & gfp.bit("__GFP_HIGH"):
+    mark, high = zone.min, failure.gfp & gfp.bit("__GFP_HIGH")
+    if high:
         mark -= mark // 2
-        if not gfp.may_sleep(mask) and not mask & gfp.bit("__GFP_NOMEMALLOC"):
-            mark -= mark // 4
+    if _hurried(gfp, failure) and (high or is_old(failure)):
+        mark -= mark // 4
     return mark
+
+
+def _hurried(gfp: GfpTable, failure: Failure) -> bool:
+    """Whether the caller cannot wait, and is helped for it: gfp_to_alloc_flags()."""
+    mask = failure.gfp
+    if gfp.may_sleep(mask) or mask & gfp.bit("__GFP_NOMEMALLOC"):
+        return False
+    return not is_old(failure) or bool(mask & gfp.bit("__GFP_KSWAPD_RECLAIM"))
 
 
 def zone_asked(failure: Failure, gfp: GfpTable) -> str:
@@ -70,9 +80,9 @@ def tried_zones(failure: Failure, gfp: GfpTable, asked: str) -> Iterator[Tried]:
     for zone in usable_zones(failure):
         if RANKS[zone.name] > RANKS[asked]:
             continue
-        mark, reserve = watermark(zone, gfp, failure.gfp), _reserve(zone, asked, names)
-        free = zone.free - _set_aside(zone, gfp, failure.gfp) - ((1 << order) - 1)
-        block = has_block(zone, gfp, failure, order, mark + reserve)
+        mark, reserve = watermark(zone, gfp, failure), _reserve(zone, asked, names)
+        free = zone.free - _set_aside(zone, gfp, failure) - ((1 << order) - 1)
+        block = has_block(zone, gfp, failure, order, mark)
         yield Tried(zone, mark, reserve, free > mark, free > mark + reserve, block)
 
 
@@ -89,10 +99,16 @@ def _reserve(zone: ZoneState, asked: str, names: set[str]) -> int:
     return zone.reserve[at] if at < len(zone.reserve) else 0
 
 
-def _set_aside(zone: ZoneState, gfp: GfpTable, mask: int) -> int:
-    """Free pages that this request may not take: __zone_watermark_unusable_free()."""
-    aside = 0 if mask & gfp.bit("__GFP_HIGH") else zone.highatomic
-    return aside if movable(gfp, mask) else aside + zone.cma
+def _set_aside(zone: ZoneState, gfp: GfpTable, failure: Failure) -> int:
+    """Free pages that this request may not take: __zone_watermark_unusable_free().
+
+    The reserve for atomic requests is open to __GFP_HIGH and to whoever cannot wait; before Linux 6.3 it took both.
+    """
+    high, hurried = bool(failure.gfp & gfp.bit("__GFP_HIGH")), _hurried(gfp, failure)
+    before = (version_of(failure.kernel) or _NEWEST) < (6, 3)
+    reserves = high and hurried if before else high or hurried
+    aside = 0 if reserves else zone.highatomic
+    return aside if movable(gfp, failure.gfp) else aside + zone.cma
 
 
 def movable(gfp: GfpTable, mask: int) -> bool:
@@ -123,7 +139,7 @@ def open_blocks(zone: ZoneState, gfp: GfpTable, mask: int) -> list[int]:
 
 def is_old(failure: Failure) -> bool:
     """Before Linux 4.4 (commit 97a16fc82a7c) the watermark held for each order by itself."""
-    return (version_of(failure.kernel) or (9, 0)) < (4, 4)
+    return (version_of(failure.kernel) or _NEWEST) < (4, 4)
 
 
 def _has_block_of_old(zone: ZoneState, order: int, mark: int) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 from kmwatch import contexts
 from kmwatch.batch import ROW, Meta, Rows, sized
 from kmwatch.capture import tables
-from kmwatch.capture.layout import TABLES, Field, parquet
+from kmwatch.capture.engine import connect, first_line
+from kmwatch.capture.layout import TABLES, Field, literal, parquet
 from kmwatch.capture.reader import Capture
 from kmwatch.errors import UsageError
 from kmwatch.events import Columns
@@ -58,7 +59,6 @@ CREATE VIEW events AS SELECT
 FROM {files} e JOIN named_keys k USING (key) LEFT JOIN tasks t USING (task)
 """
 _STACKS = "CREATE VIEW stacks AS SELECT f.*, s.site, s.function, s.module FROM frames f JOIN sites s USING (symbol)"
-_ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _NOTHING = "(SELECT NULL::BIGINT AS time, NULL::UINTEGER AS key, NULL::UBIGINT AS ptr, NULL::BIGINT AS requested, \
 NULL::UINTEGER AS pid, NULL::UINTEGER AS task, NULL::UINTEGER AS stack, NULL::USMALLINT AS cpu WHERE false)"
 
@@ -71,8 +71,11 @@ class Answer:
     cursor: duckdb.DuckDBPyConnection
 
     def rows(self, most: int) -> list[tuple[Any, ...]]:
-        """The next rows, at most so many; none at the end."""
-        return self.cursor.fetchmany(most)
+        """The next rows, at most so many; none at the end. UsageError where the query fails only there."""
+        try:
+            return self.cursor.fetchmany(most)
+        except duckdb.Error as error:
+            raise _unanswered(error) from error
 
 
 def ask(capture: Capture, query: str) -> Answer:
@@ -83,16 +86,17 @@ def ask(capture: Capture, query: str) -> Answer:
     database = _open(capture)
     try:
         statements = database.extract_statements(query)
-        if len(statements) != 1 or statements[0].type not in _ALLOWED:
+        # Not EXPLAIN: EXPLAIN ANALYZE runs what it explains, and that can write files.
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise UsageError("one SELECT, please: a capture is only read")
         cursor = database.execute(statements[0])
     except duckdb.Error as error:
-        raise UsageError(f"the query does not work: {_first_line(error)}") from error
+        raise _unanswered(error) from error
     return Answer(tuple(column[0] for column in cursor.description or ()), cursor)
 
 
 def _open(capture: Capture) -> duckdb.DuckDBPyConnection:
-    database = duckdb.connect(":memory:", config={"memory_limit": "1GB", "autoinstall_known_extensions": "false"})
+    database = connect("1GB")
     made = {
         "named_keys": _named_keys(capture.meta, capture.keys),
         "sites": tables.columns("symbols.parquet", capture.meta, capture.keys),
@@ -107,9 +111,9 @@ def _open(capture: Capture) -> duckdb.DuckDBPyConnection:
         segment.path for segment in capture.segments if segment.path and segment.events and capture.is_whole(segment)
     ]
     database.execute(_STACKS)
-    database.execute(
-        "SET allowed_directories = [$1]".replace("$1", "'" + str(capture.directory.absolute()).replace("'", "''") + "'")
-    )
+    # As it is called, and as a pattern of that name only, which is how the view names the files.
+    names = {"'" + str(capture.directory.absolute()).replace("'", "''") + "'", literal(capture.directory)}
+    database.execute(f"SET allowed_directories = [{', '.join(sorted(names))}]")
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
     database.execute(_EVENTS.format(files=parquet(whole) if whole else _NOTHING))
@@ -153,5 +157,5 @@ def _texts(words: Any) -> Any:
     return np.array([*words], object)
 
 
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).partition("\n")[0].partition(": ")[2] or str(error)
+def _unanswered(error: duckdb.Error) -> UsageError:
+    return UsageError(f"the query does not work: {first_line(error).partition(': ')[2] or first_line(error)}")

@@ -9,8 +9,9 @@ import duckdb
 import numpy as np
 
 from kmwatch.batch import KEY, ROW, Meta, Rows, Task, sized
+from kmwatch.capture.engine import connect, first_line
 from kmwatch.capture.layout import EVENTS, parquet
-from kmwatch.errors import BadInputError
+from kmwatch.errors import BadInputError, UsageError
 from kmwatch.events import Array, fill_shifts
 from kmwatch.kernel.symbols import Site
 from kmwatch.schema import FILL_BUCKETS, Kind
@@ -30,13 +31,13 @@ class Choice:
     """Which events are added up.
 
     kinds: of these kinds; None for all. sites, tasks: asked of each; None for all.
-    by_task: whether rows of different tasks are told apart.
+    by_task: what rows are told apart by: one row for all tasks of which it says the same, under the first of them.
     """
 
     kinds: frozenset[Kind] | None = None
     sites: Callable[[Site], bool] | None = None
     tasks: Callable[[Task], bool] | None = None
-    by_task: bool = False
+    by_task: Callable[[Task], object] | None = None
 
 
 class Folder:
@@ -44,7 +45,7 @@ class Folder:
 
     def __init__(self, meta: Meta, keys: Rows, choice: Choice) -> None:
         self._meta, self._keys, self._choice = meta, keys, choice
-        self._database = duckdb.connect(":memory:", config={"memory_limit": _MEMORY})
+        self._database = connect(_MEMORY)
         self._database.execute("SET preserve_insertion_order = false")
         self._choose()
 
@@ -61,13 +62,13 @@ class Folder:
         if not paths:
             return np.zeros(0, ROW)
         names = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in EVENTS)
-        values = {"first": first, "end": end, "by_task": self._choice.by_task}
+        values = {"first": first, "end": end, "every_task": self._choice.tasks is None}
         try:
             self._database.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT {names} FROM {parquet(paths)}")  # noqa: S608
             usable = self._database.execute(_USABLE, {"keys": len(self._keys)}).fetchone()
-            found = self._database.execute(_SQL, {**values, "every_task": self._choice.tasks is None}).fetchnumpy()
+            found = self._database.execute(_SQL, values).fetchnumpy()
         except duckdb.Error as error:
-            raise BadInputError(f"{paths[0]} cannot be read: {str(error).partition(chr(10))[0]:.200}") from error
+            raise BadInputError(f"{paths[0]} cannot be read: {first_line(error)}") from error
         if usable != (events,):
             raise BadInputError(f"{paths[0]} and what follows do not have the events that the journal tells of")
         return self._rows(found)
@@ -79,11 +80,21 @@ class Folder:
             wanted = np.array([choice.sites(site) for site in meta.sites], bool)
             chosen &= wanted[self._keys["site"]]
         keys = {"key": np.flatnonzero(chosen).astype(np.uint32), "eighth_shift": fill_shifts(self._keys)[chosen]}
-        tasks = [number for number, task in meta.tasks.items() if choice.tasks is None or choice.tasks(task)]
-        for name, columns in (("chosen_keys", keys), ("chosen_tasks", {"task": np.array(tasks, np.uint32)})):
+        for name, columns in (("chosen_keys", keys), ("chosen_tasks", self._tasks())):
             self._database.register("given", columns)
             self._database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")  # noqa: S608  # one of two
             self._database.unregister("given")
+
+    def _tasks(self) -> dict[str, Array]:
+        """The tasks wanted, and the one that each is shown as; none where nothing depends on them."""
+        choice, shown, firsts = self._choice, [], dict[object, int]()
+        if choice.tasks or choice.by_task:
+            for number, task in self._meta.tasks.items():
+                if choice.tasks is None or choice.tasks(task):
+                    first = firsts.setdefault(choice.by_task(task), number) if choice.by_task else 0
+                    shown.append((number, first))
+        table = np.array(shown, np.uint32).reshape(-1, 2)
+        return {"task": table[:, 0].copy(), "shown": table[:, 1].copy()}
 
     def _rows(self, found: dict[str, Array]) -> Rows:
         rows = np.zeros(len(found["key"]), ROW)
@@ -100,11 +111,11 @@ class Folder:
 
 
 def matching(pattern: str | None) -> Callable[[str], bool] | None:
-    """Whether a regular expression is found in a text; BadInputError where it is not one, None for none."""
+    """Whether a regular expression is found in a text; UsageError where it is not one, None for none."""
     if pattern is None:
         return None
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise BadInputError(f"{pattern!r} is not a regular expression: {error}") from error
+        raise UsageError(f"{pattern!r} is not a regular expression: {error}") from error
     return lambda text: compiled.search(text) is not None

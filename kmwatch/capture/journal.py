@@ -18,7 +18,7 @@ from kmwatch.capture.layout import JOURNAL, is_plain
 from kmwatch.errors import BadInputError
 
 _LONGEST_LINE = 1 << 16
-_LARGEST = 1 << 28  # of a journal: half a million segments
+_LARGEST = 1 << 30  # of a journal: a month of segments, with all the tables written again and again
 
 Entry = dict[str, Any]
 

@@ -91,10 +91,17 @@ def segment_number(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+_GLOB = re.compile(r"[*?[]")
+
+
+def literal(path: Path) -> str:
+    """A path as a text in SQL that means this path only, for DuckDB would take `*` in it for any name."""
+    return "'" + _GLOB.sub(r"[\g<0>]", str(path.absolute())).replace("'", "''") + "'"
+
+
 def parquet(files: Iterable[Path]) -> str:
     """Parquet files as a table in SQL; a directory called `key=1` gives them no column."""
-    names = ", ".join("'" + str(file.absolute()).replace("'", "''") + "'" for file in files)
-    return f"read_parquet([{names}], hive_partitioning = false)"
+    return f"read_parquet([{', '.join(map(literal, files))}], hive_partitioning = false)"
 
 
 def is_plain(path: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from kmwatch.batch import Cost, Meta, Rows, Trust
 from kmwatch.capture import journal, manifest, tables
+from kmwatch.capture.engine import connect, first_line
 from kmwatch.capture.journal import Entry
 from kmwatch.capture.layout import JOURNAL, META, TABLES, Field, is_plain, parquet, segment_number
 from kmwatch.errors import BadInputError
@@ -121,7 +122,7 @@ class Capture:
             raise BadInputError(f"{path} is damaged: it is not what was recorded, and nothing can be told without it")
 
     def _tables(self) -> Rows:
-        with duckdb.connect(":memory:", config={"threads": 1, "memory_limit": "512MB"}) as database:
+        with connect("512MB", threads=1) as database:
             found = {name: self._table(database, name, fields) for name, fields in TABLES.items()}
         tables.add_symbols(found["symbols.parquet"], self.meta)
         tables.add_tasks(found["tasks.parquet"], self.meta)
@@ -138,7 +139,7 @@ class Capture:
         try:
             found = dict(database.execute(query).fetchnumpy())
         except duckdb.Error as error:
-            raise BadInputError(f"{path} cannot be read: {str(error).partition(chr(10))[0]:.200}") from error
+            raise BadInputError(f"{path} cannot be read: {first_line(error)}") from error
         if any(map(np.ma.is_masked, found.values())):
             raise BadInputError(f"{path} has gaps: this is not of a capture")
         return found

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
+from kmwatch.capture import journal
+from kmwatch.capture.engine import connect
 from kmwatch.capture.journal import Entry, Journal
 from kmwatch.capture.layout import JOURNAL, META, TABLES, Field, segment_number
 from kmwatch.errors import UsageError
@@ -30,15 +30,11 @@ class Store:
     def __init__(self, directory: Path, *, force: bool = False) -> None:
         self._directory = directory
         self.journal = _prepare(directory, force=force)
-        self._sizes: dict[str, int] = {}
-        self._lines: dict[str, Entry] = {}
+        self.bytes = 0
+        """Of all files on the disk, the journal left out."""
+        self._replaced: dict[str, int] = {}  # bytes of the files that are written more than once
         self._dropped = 0
-        self._duckdb = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": "512MB"})
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all files on the disk, the journal left out."""
-        return sum(self._sizes.values())
+        self._duckdb = connect("512MB", threads=1)
 
     def put_json(self, name: str, data: dict[str, Any]) -> None:
         """Write a JSON file."""
@@ -58,15 +54,15 @@ class Store:
 
         self._put(name, write, extra)
 
-    def drop(self, name: str) -> None:
-        """Remove a segment: the journal tells how many events went that way, and is kept short."""
-        line = self._lines.pop(name)
-        self._dropped += int(line["events"])
+    def drop(self, name: str, events: int) -> None:
+        """Remove a segment of so many events: the journal tells how many went that way, and is kept short."""
+        path = self._directory / name
+        self._dropped += events
         self.journal.append({"dropped": name, "dropped_events": self._dropped})
-        (self._directory / name).unlink()
-        del self._sizes[name]
+        self.bytes -= path.stat().st_size
+        path.unlink()
         if segment_number(name) in range(0, 1 << 62, _LINES):
-            self.journal.replace([{"dropped_events": self._dropped}, *self._lines.values()])
+            self.journal.replace([{"dropped_events": self._dropped}, *self._kept()])
 
     def close(self) -> None:
         """Free everything; the files stay."""
@@ -78,14 +74,25 @@ class Store:
         try:
             write(temporary)
             digest, size = _make_durable(temporary)
-            self._lines[name] = {"file": name, "bytes": size, "sha256": digest, **extra}
-            self.journal.append(self._lines[name])
+            self.journal.append({"file": name, "bytes": size, "sha256": digest, **extra})
             temporary.replace(self._directory / name)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         _sync(self._directory)
-        self._sizes[name] = size
+        if segment_number(name) is None:
+            self.bytes -= self._replaced.get(name, 0)
+            self._replaced[name] = size
+        self.bytes += size
+
+    def _kept(self) -> list[Entry]:
+        """The lines of the journal without what is over: segments dropped and all before them, tables written again."""
+        entries = journal.read(self._directory).entries
+        gone = {entry.get("dropped") for entry in entries}
+        lines = {entry["file"]: at for at, entry in enumerate(entries) if "file" in entry and entry["file"] not in gone}
+        oldest = min(at for name, at in lines.items() if segment_number(name) is not None)
+        spans = (at for at, entry in enumerate(entries) if "seconds" in entry and "file" not in entry)
+        return [entries[at] for at in sorted({*lines.values(), *(at for at in spans if at > oldest)})]
 
 
 def _make_durable(path: Path) -> tuple[str, int]:

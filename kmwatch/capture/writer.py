@@ -55,7 +55,7 @@ class Writer:
         self._most, self._rotate = most, rotate
         self._store = Store(directory, force=force)
         self._lengths = dict.fromkeys(TABLES, -1)
-        self._segments: deque[str] = deque()
+        self._segments: deque[tuple[str, int]] = deque()  # what can be dropped: file and events
         self._number = 0
         self.events, self.seconds, self.lost = 0, 0.0, 0
         self.error: BaseException | None = None
@@ -131,7 +131,8 @@ class Writer:
             self._number += 1
             name = segment_name(self._number)
             self._store.put_table(name, EVENTS, segment.columns, entry)
-            self._segments.append(name)
+            if self._rotate:
+                self._segments.append((name, len(segment)))
         else:
             self._store.journal.append(entry)
         self.events += len(segment)
@@ -153,7 +154,7 @@ class Writer:
         if not self._rotate:
             raise FullError(f"--max-size reached, {self._store.bytes:,} bytes")
         while self._store.bytes > self._most and len(self._segments) > 1:
-            self._store.drop(self._segments.popleft())
+            self._store.drop(*self._segments.popleft())
 
 
 def _entry(segment: Segment) -> Entry:

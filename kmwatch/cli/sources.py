@@ -3,13 +3,20 @@
 import atexit
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kmwatch.cli.base import say
 from kmwatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from kmwatch.batch import Task
+
+
+_OF_TASKS: "dict[str, Callable[[Task], object]]" = {"comm": attrgetter("comm"), "cgroup": attrgetter("cgroup")}
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,7 @@ class Part:
     """The part of a source that is wanted; None means all of it.
 
     begin, end: as kmwatch.timespec understands them. site, comm, cgroup: regular expressions.
+    by: the dimension that rows are to be told apart by, beside those that they always are.
     """
 
     kinds: str | None = None
@@ -25,7 +33,7 @@ class Part:
     site: str | None = None
     comm: str | None = None
     cgroup: str | None = None
-    by_task: bool = False
+    by: str | None = None
 
     def refuse_live(self) -> None:
         """Raise UsageError where the ledger in the kernel does not tell this part from the rest."""
@@ -37,7 +45,7 @@ class Part:
             "--cgroup": self.cgroup,
         }
         named = [option for option, value in wanted.items() if value is not None]
-        if self.by_task:
+        if self.by in _OF_TASKS:
             named.append("--by comm or cgroup")
         if named:
             raise UsageError(f"{named[0]} needs a capture, `live` adds up all there is: `kmwatch record -o DIR` first")
@@ -86,7 +94,7 @@ def open_capture(path: Path, part: Part) -> Any:
         kinds=parse_kinds(part.kinds) if part.kinds else None,
         sites=site and (lambda one: site(one.label)),
         tasks=(comm or cgroup) and (lambda one: (not comm or comm(one.comm)) and (not cgroup or cgroup(one.cgroup))),
-        by_task=part.by_task,
+        by_task=_OF_TASKS.get(part.by or ""),
     )
     source = CaptureSource(path, choice)
     source.limit(

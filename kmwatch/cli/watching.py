@@ -110,7 +110,7 @@ def report(
     command = ctx.meta["command"]
     _refuse_live_only(source, command, duration)
     with Workload(command, duration or (None if command else 5.0)) as workload:
-        opened = open_source(source, Part(**part, by_task=by in ("comm", "cgroup")), 1.0, workload.finished)
+        opened = open_source(source, Part(**part, by=by), 1.0, workload.finished)
         data = _report(opened, workload.start, by)
     _print(data, as_json, rows)
 
@@ -118,9 +118,7 @@ def report(
 def _refuse_live_only(source: str, command: tuple[str, ...], duration: float | None) -> None:
     if source != "live" and (command or duration):
         what = "a command" if command else "--duration"
-        raise UsageError(
-            f"{what} goes with `live`: {source} has been recorded already; --from and --to take a part of it"
-        )
+        raise UsageError(f"{what} goes with `live`: {source} has been recorded already")
 
 
 def _ledgers(source: Any, opened: Callable[[], None]) -> Iterator["Ledger"]:

@@ -20,7 +20,9 @@ class Cgroups:
         return self._paths.get(number, "")
 
     def scan(self) -> None:
-        """Look at all directories again; paths of cgroups that are gone are remembered."""
+        """Look at all directories again; paths of cgroups that are gone are remembered, as far as there is room."""
+        while len(self._paths) > _MOST:
+            del self._paths[next(iter(self._paths))]
         root = self._root()
         if root is None or not root.is_dir():
             return

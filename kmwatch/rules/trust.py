@@ -24,13 +24,15 @@ def events_not_counted(ledger: Ledger) -> Iterator[Finding]:
     missing = trust.lost + trust.map_full
     if missing <= 0:
         return
+    many = missing > events / 1000
+    partial = "read the counts as lower bounds"
     yield Finding(
         site="kmwatch",
         message=f"{number(missing)} of {number(events + missing)} events are not counted: "
         f"{number(trust.lost)} lost on the way, {number(trust.map_full)} for want of room",
-        advice="watch fewer kinds with --kinds" if trust.map_full else "none needed: read the counts as lower bounds",
+        advice="watch fewer kinds with --kinds" if trust.map_full else partial if many else f"none needed: {partial}",
         evidence={"events": events, "lost": trust.lost, "map_full": trust.map_full},
-        severity="warning" if trust.map_full or missing > events / 1000 else "",
+        severity="warning" if trust.map_full or many else "",
     )
 
 

@@ -104,7 +104,11 @@ class RingRecorder:
         rings, pages = self._sizes
         self._kernel.open("events.c", {"RINGS": rings, "RING_PAGES": pages, "STACKS": self._stacks}, again=True)
         programs = self._kernel.programs
-        self._rings = [_Ring(programs.descriptor(f"ring{at}"), pages) for at in range(rings)]
+        try:
+            self._rings = [_Ring(programs.descriptor(f"ring{at}"), pages) for at in range(rings)]
+        except BaseException:  # no room for the mapping, perhaps
+            self._kernel.close()
+            raise
         self._start, self._cpu = time.monotonic_ns(), time.process_time()
         self.meta.start = time.time()
         return self

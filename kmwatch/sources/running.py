@@ -22,11 +22,12 @@ from kmwatch.kernel import slab, tracefs, zones
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.symbols import UNKNOWN, Symbols
 from kmwatch.schema import Counter, Kind, Phase, Way
-from kmwatch.sources.bpf import Programs, possible_cpus, run_time_statistics
+from kmwatch.sources.bpf import AGAIN, Programs, possible_cpus, run_time_statistics
 from kmwatch.sources.plan import make_plan
 
 _TABLE, _CONFIG, _CACHE = schema.dtype("table"), schema.dtype("config"), schema.dtype("cache_info")
 _RELOAD_AFTER = 5.0  # seconds between two readings of kallsyms because of an address that it did not have
+_MODULES = Path("/proc/modules")
 _CALIBRATION_PAGES = 16
 
 
@@ -47,6 +48,7 @@ class RunningKernel:
         if text is None:
             raise NotPossibleError("this kernel has no kmem tracepoints: it needs CONFIG_EVENT_TRACING=y")
         gfp, self._symbols, self._symbols_at = GfpTable.from_format(text), Symbols.running(), time.monotonic()
+        self._modules = _modules()
         self.plan = make_plan(kinds, self._tracefs, gfp, self._symbols, pointers=pointers)
         self.notes += self.plan.doubts
         self._zones = zones.running()
@@ -115,6 +117,11 @@ class RunningKernel:
 
     def sites(self, addresses: Any) -> Any:
         """The numbers in meta.sites of return addresses."""
+        distinct = np.unique(addresses).tolist()
+        # A module that came after the symbols were read: its functions would go by the names of what lies before it.
+        if any(address not in self._sites for address in distinct) and self._modules != (modules := _modules()):
+            self._read_symbols()
+            self._modules = modules
         return _numbered(addresses, self.site)
 
     def caches(self, addresses: Any) -> Any:
@@ -128,13 +135,16 @@ class RunningKernel:
         if address not in self._sites:
             site = self._symbols.resolve(address)
             if site is UNKNOWN and time.monotonic() - self._symbols_at > _RELOAD_AFTER:
-                self._symbols, self._symbols_at = Symbols.running(), time.monotonic()
+                self._read_symbols()
                 site = self._symbols.resolve(address)
             if site is UNKNOWN:
                 return 0
             self.meta.sites.append(site)
             self._sites[address] = len(self.meta.sites) - 1
         return self._sites[address]
+
+    def _read_symbols(self) -> None:
+        self._symbols, self._symbols_at = Symbols.running(), time.monotonic()
 
     def _learn_caches(self) -> None:
         addresses, infos = self.programs.read_hash("caches", np.dtype("<u8"), _CACHE)
@@ -177,12 +187,22 @@ class RunningKernel:
     def cost(self, events: int) -> float:
         """CPU seconds in the programs: measured by the kernel in the first interval, then by the same rate an event."""
         if not self._nanoseconds:
-            costs = self.programs.costs().values()
-            runs = sum(runs for _, runs in costs)
-            self._nanoseconds = sum(spent for spent, _ in costs) / runs if runs else 0.0
+            costs = self.programs.costs()
+            # A second copy runs for the same event as its first.
+            runs = sum(runs for name, (_, runs) in costs.items() if not name.endswith(AGAIN))
+            self._nanoseconds = sum(spent for spent, _ in costs.values()) / runs if runs else 0.0
             if runs:
                 self._statistics.close()
         return events * self._nanoseconds / 1e9
+
+
+def _modules() -> list[list[bytes]]:
+    """What modules there are and where; how often each is used changes all the time and is left out."""
+    try:
+        lines = _MODULES.read_bytes().splitlines()
+    except OSError:  # a kernel without modules
+        return []
+    return [fields[:2] + fields[5:6] for fields in map(bytes.split, lines)]  # name, size, address
 
 
 def _numbered(values: Any, number: Callable[[int], int]) -> Any:

@@ -32,11 +32,12 @@ def show_table(columns: tuple[str, ...], rows: Rows, console: Console) -> None:
 
 
 def write_csv(columns: tuple[str, ...], rows: Rows, file: IO[str]) -> None:
-    """All rows as CSV, the names first."""
+    """All rows as CSV, the names first: exactly what they are in a file, printable on a terminal."""
+    shown: Callable[[Any], Any] = _printable if file.isatty() else lambda value: value
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    while some := rows(_AT_ONCE):
-        writer.writerows(some)
+    writer.writerow(map(shown, columns))
+    for row in _each(rows):
+        writer.writerow(map(shown, row))
 
 
 def write_json(columns: tuple[str, ...], rows: Rows, file: IO[str]) -> None:
@@ -46,6 +47,10 @@ def write_json(columns: tuple[str, ...], rows: Rows, file: IO[str]) -> None:
         file.write(",\n " if at else "\n ")
         file.write(json.dumps(dict(zip(columns, row, strict=True)), default=str))
     file.write("\n]\n")
+
+
+def _printable(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float) else printable(str(value))
 
 
 def _each(rows: Rows) -> Iterator[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from rich.text import Text
 from kmwatch.units import number, printable, seconds, short, size
 
 _WIDE, _NUMBERS = 110, 32  # columns from which there is room for flags and context; what the numbers take
+_MOMENT = 0.1  # seconds
 _SEVERITY = {"error": "bold red", "warning": "yellow", "notice": "cyan"}
 
 
@@ -29,9 +30,12 @@ def _summary(data: dict[str, Any], console: Console) -> None:
     took, failures = max(span["seconds"], 1e-9), totals["failures"]
     wasted = totals["bytes_wasted"] / max(totals["bytes_allocated"], 1)
     busy = (cost["kernel_cpu_seconds"] + cost["own_cpu_seconds"]) / took / max(host["cpus"], 1)
+    # Over a moment a rate means nothing, and below one a second the count says more.
+    rated = span["seconds"] >= _MOMENT and trust["events"] >= took
+    rate = f" ({short(trust['events'] / took)}/s)" if rated else ""
     lines = {
-        "kmwatch": f"{host['hostname']}, Linux {host['kernel']}, {host['cpus']} CPUs, {seconds(took)}",
-        "events": f"{number(trust['events'])} ({short(trust['events'] / took)}/s): "
+        "kmwatch": f"{_host(host)}, {seconds(took)}",
+        "events": f"{number(trust['events'])}{rate}: "
         f"{number(totals['allocations'])} allocations, {number(totals['frees'])} frees",
         "memory": f"{size(totals['bytes_allocated'])} allocated ({size(totals['bytes_allocated'] / took)}/s), "
         f"{size(totals['bytes_wasted'])} of it never asked for ({wasted:.1%})",
@@ -41,7 +45,7 @@ def _summary(data: dict[str, Any], console: Console) -> None:
         + ("; the context is unknown" if trust["coverage"]["context"] == "unknown" else ""),
         "missing": "; ".join(trust["doubts"]),
         "cost": f"{busy:.2%} of this machine's CPU time ({cost['kernel_cpu_seconds']:.2f} s in the kernel, "
-        f"{cost['own_cpu_seconds']:.2f} s in kmwatch)",
+        f"{cost['own_cpu_seconds']:.2f} s in kmwatch)" * bool(busy),  # an imported text took none
         "pressure": ", ".join(f"{name.replace('_', ' ')} {number(n)}" for name, n in data["pressure"].items() if n),
     }
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -50,6 +54,14 @@ def _summary(data: dict[str, Any], console: Console) -> None:
         if text:
             table.add_row(Text(label), Text(printable(text)))
     console.print(table)
+
+
+def _host(host: dict[str, Any]) -> str:
+    """Whose memory it is; a text of another tool may not say."""
+    if host["hostname"] == host["kernel"] == "unknown":
+        return "host unknown"
+    cpus = f"{host['cpus']} CPU{'s' if host['cpus'] != 1 else ''}"
+    return f"{host['hostname']}, Linux {host['kernel']}, {cpus}"
 
 
 def _sites(data: dict[str, Any], console: Console, top: int) -> None:
@@ -73,7 +85,8 @@ def _sites(data: dict[str, Any], console: Console, top: int) -> None:
         wasted = each["bytes_wasted"] / each["bytes_allocated"] if each["bytes_allocated"] else 0.0
         where: tuple[str, ...] = (each["kind"], _place(each), each["gfp"], each["context"])
         if not wide:
-            where = (each["kind"], _place(each) + ("" if each["context"] == "process" else f" in {each['context']}"))
+            told = "" if each["context"] in ("process", "unknown") else f" in {each['context']}"
+            where = (each["kind"], _place(each) + told)
         numbers = (short(each["count"] / took), size(each["bytes_allocated"] / took), f"{wasted:.0%}")
         table.add_row(*(Text(printable(word)) for word in (*where, *numbers)))
     console.print(table)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kmwatch.batch import KEY, ROW, Cache, Task
 from kmwatch.capture.folding import Choice, matching
-from kmwatch.errors import BadInputError, UsageError
+from kmwatch.errors import UsageError
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Context, Kind, Via
 from kmwatch.sources import capture as source_of_captures
@@ -139,11 +140,23 @@ def test_it_does_not_matter_how_many_segments_are_folded_at_once(
 
 def test_tasks_are_told_apart_on_demand(recorded: tuple[Path, list[Event]]) -> None:
     directory, events = recorded
-    _, ledger = folded(directory, Choice(by_task=True))
+    _, ledger = folded(directory, Choice(by_task=lambda task: task))
 
     assert plain(ledger, by_task=True) == by_hand(events, by_task=True)
     assert len({ledger.meta.tasks[number] for number in ledger.rows["task"].tolist()}) == len(_TASKS)
     assert not folded(directory)[1].rows["task"].any()
+
+
+def test_tasks_that_are_shown_alike_are_one_row(recorded: tuple[Path, list[Event]]) -> None:
+    directory, events = recorded
+    _, apart = folded(directory, Choice(by_task=lambda task: task))
+    _, alike = folded(directory, Choice(by_task=lambda task: task.comm))
+    comms = [{ledger.meta.tasks[number].comm for number in ledger.rows["task"].tolist()} for ledger in (apart, alike)]
+
+    assert comms[0] == comms[1]
+    assert len(np.unique(alike.rows["task"])) == len(comms[1])
+    assert len(alike.rows) <= len(apart.rows)
+    assert (alike.events(), alike.totals()) == (len(events), apart.totals())
 
 
 def label(event: Event) -> str:
@@ -165,7 +178,10 @@ CHOICES: dict[str, tuple[Choice, Callable[[Event], bool]]] = {
     "an unknown comm": (Choice(tasks=lambda task: task.comm == "unknown"), lambda event: not event["comm"]),
     "everything": (
         Choice(
-            frozenset({Kind.KMALLOC}), lambda site: site.text == "a+0x1", lambda task: task.comm == "dd", by_task=True
+            frozenset({Kind.KMALLOC}),
+            lambda site: site.text == "a+0x1",
+            lambda task: task.comm == "dd",
+            lambda task: task,
         ),
         lambda event: event["kind"] == Kind.KMALLOC and label(event) == "a+0x1" and event["comm"] == "dd",
     ),
@@ -180,7 +196,7 @@ def test_a_choice_is_what_the_chosen_events_add_up_to(recorded: tuple[Path, list
     chosen = [event for event in events if wanted(event)]
     capture, ledger = folded(directory, choice)
 
-    assert plain(ledger, by_task=choice.by_task) == by_hand(chosen, by_task=choice.by_task)
+    assert plain(ledger, by_task=bool(choice.by_task)) == by_hand(chosen, by_task=bool(choice.by_task))
     assert (len(chosen) > 0) == (name != "nothing")
     assert capture.doubts == []  # what was not asked for is not missing
 
@@ -258,5 +274,5 @@ def test_regular_expressions_are_searched_for_and_wrong_ones_refused() -> None:
     assert matching(None) is None
     assert found
     assert (found("c+0x4 [nvme]"), found("nvme_x+0x4")) == (True, False)
-    with pytest.raises(BadInputError, match=re.escape("'(' is not a regular expression: missing ), unterminated")):
+    with pytest.raises(UsageError, match=re.escape("'(' is not a regular expression: missing ), unterminated")):
         matching("(")

@@ -135,6 +135,26 @@ def test_rotating_keeps_the_newest_within_the_size(tmp_path: Path) -> None:
     assert capture.doubts == []
 
 
+def test_a_journal_written_anew_tells_of_spans_without_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event may have been lost in one; it goes with the segments before it."""
+    monkeypatch.setattr(store, "_LINES", 1)
+    busy = segments(40)
+    given = [events if second % 3 else [] for second, events in enumerate(busy)]
+    recorder = FakeRecorder(given, {second: Trust(lost=1) for second in range(40)}, rows.meta(start=START))
+    with Writer(tmp_path / "a.kmw", recorder, {}, most=16_000, rotate=True) as writer:
+        for segment in recorder.segments():
+            writer.write(segment)
+        writer.finish("the time was up", {})
+    capture, ledger = folded(tmp_path / "a.kmw")
+    first = int(capture.segments[0].start)
+
+    assert 2 < first < 37
+    assert [each.start for each in capture.segments] == list(range(first, 40))
+    assert (ledger.trust.lost, ledger.seconds) == (40 - first, 40 - first)
+    assert writer._store.bytes == on_disk(tmp_path / "a.kmw")
+    assert capture.doubts == []
+
+
 def test_rotating_keeps_the_last_segment_whatever_its_size(tmp_path: Path) -> None:
     record(tmp_path / "a.kmw", 3, most=1, rotate=True)
 

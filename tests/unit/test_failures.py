@@ -96,17 +96,42 @@ def test_no_damage_makes_a_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "pages"),
+    ("flags", "kernel", "pages"),
     [
-        ("GFP_KERNEL", 4000),
-        ("GFP_KERNEL|__GFP_HIGH", 2000),
-        ("GFP_ATOMIC", 1500),
-        ("GFP_ATOMIC|__GFP_NOMEMALLOC", 2000),
-        ("GFP_NOWAIT", 4000),
+        ("GFP_KERNEL", "", 4000),
+        ("GFP_KERNEL|__GFP_HIGH", "", 2000),
+        ("GFP_ATOMIC", "", 1500),
+        ("GFP_ATOMIC|__GFP_NOMEMALLOC", "", 2000),
+        ("GFP_NOWAIT", "", 4000),
+        ("GFP_ATOMIC", "3.10.0", 1500),
+        ("__GFP_KSWAPD_RECLAIM", "4.4.0", 4000),
+        ("__GFP_KSWAPD_RECLAIM", "4.3.0", 3000),  # then all who could not wait were helped
+        ("none", "4.3.0", 4000),  # but for those who did not wake kswapd
     ],
 )
-def test_the_watermark_depends_on_the_mask(flags: str, pages: int) -> None:
-    assert watermark(NORMAL, TABLE, TABLE.encode(flags)) == pages
+def test_the_watermark_depends_on_the_mask(flags: str, kernel: str, pages: int) -> None:
+    assert watermark(NORMAL, TABLE, failure(gfp=flags, kernel=kernel)) == pages
+
+
+@pytest.mark.parametrize(
+    ("flags", "kernel", "opened"),
+    [
+        ("GFP_ATOMIC", "", True),
+        ("GFP_ATOMIC", "5.10.0", True),
+        ("GFP_KERNEL", "", False),
+        ("GFP_KERNEL|__GFP_HIGH", "6.3.0", True),
+        ("GFP_KERNEL|__GFP_HIGH", "6.2.0", False),
+        ("__GFP_KSWAPD_RECLAIM", "6.3.0", True),
+        ("__GFP_KSWAPD_RECLAIM", "6.2.0", False),
+        ("__GFP_KSWAPD_RECLAIM|__GFP_NOMEMALLOC", "6.3.0", False),
+    ],
+)
+def test_the_reserve_for_atomic_requests_is_open_to_those_whom_the_kernel_lets(
+    flags: str, kernel: str, opened: bool
+) -> None:
+    zone = replace(NORMAL, free=5000, highatomic=3500)
+
+    assert verdict(zone, order=0, gfp=flags, kernel=kernel) == ("unknown" if opened else "depletion")
 
 
 @pytest.mark.parametrize(
@@ -205,6 +230,19 @@ def test_without_zones_little_can_be_said() -> None:
     assert verdict(replace(NORMAL, blocks=())) == "unknown"
 
 
+def test_what_would_tell_more_depends_on_what_is_missing() -> None:
+    def advice(*zones: ZoneState, **changes: Any) -> str:
+        return judge(failure(*zones, order=0, **changes), TABLE, LIMITS).advice
+
+    assert advice().startswith("import the whole log")
+    assert advice(NORMAL).startswith("`kmwatch record`")
+    assert "/proc/vmallocinfo" in advice(NORMAL, kind="vmalloc", size=8192)
+
+
+def test_a_single_page_is_not_called_contiguous() -> None:
+    assert judge(failure(NORMAL, order=0), TABLE, LIMITS).asked == "order-0, 4 KiB, may not sleep (GFP_ATOMIC)"
+
+
 def test_blocks_of_others_do_not_count() -> None:
     letters = ("UME", *[""] * 9, "C")
     zone = replace(NORMAL, free=80_000, cma=56_320, blocks=(22_000, *[0] * 9, 55), letters=letters)
@@ -226,6 +264,14 @@ def test_before_linux_4_4_small_blocks_did_not_count() -> None:
 
     assert verdict(zone, kernel="3.10.0-693.el7") == "fragmentation"
     assert verdict(zone, kernel="4.4.0") == "unknown"
+
+
+def test_before_linux_4_4_the_blocks_were_held_against_the_watermark_alone() -> None:
+    """Not against the reserve for lower zones, which counts once, for all that is free."""
+    zone = replace(DMA32, free=20_000, blocks=(12_000, 0, 0, 1000, *[0] * 7), reserve=(0, 0, 16_000, 16_000))
+
+    assert verdict(zone, gfp="GFP_KERNEL", kernel="3.10.0") == "unknown"
+    assert verdict(replace(zone, free=18_000), gfp="GFP_KERNEL", kernel="3.10.0") == "lowmem_reserve"
 
 
 def test_nodes_that_were_not_allowed_do_not_count() -> None:

@@ -192,9 +192,9 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
 
 def test_a_journal_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / JOURNAL).open("wb") as file:
-        file.truncate(1 << 30)
+        file.truncate((1 << 30) + 1)
 
-    with pytest.raises(BadInputError, match="is over 256 MiB"):
+    with pytest.raises(BadInputError, match="is over 1024 MiB"):
         journal.read(tmp_path)
 
 

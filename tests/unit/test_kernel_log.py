@@ -161,7 +161,38 @@ def test_what_the_kernel_kept_to_itself_is_lost() -> None:
 def test_stalls_are_noted_and_no_failures() -> None:
     notes = sample("4.14-arm").log.doubts.notes
 
-    assert notes == ["1 allocations stalled but did not fail, the longest for 10060 ms"]
+    assert notes == ["1 allocation stalled but did not fail, the longest for 10 060 ms"]
+
+
+OOM = "cat invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"
+
+
+def test_the_oom_killer_is_noted_and_no_failure(tmp_path: Path) -> None:
+    log = written(tmp_path, f"[1.0] {OOM}\n[1.1] {ZONE}\n")
+
+    assert log.failures == []
+    assert log.log.doubts.notes == ["the OOM killer ran 1 time: it makes room, and no allocation has failed by that"]
+
+
+def test_what_the_oom_killer_shows_is_not_of_the_failure_before_it(tmp_path: Path) -> None:
+    log = written(tmp_path, f"[1.0] {HEAD}\n[1.1] {OOM}\n[1.2] Call Trace:\n[1.2]  f+0x1/0x2\n[1.3] {ZONE}\n")
+
+    assert (log.only.zones, log.only.stack) == ((), ())
+
+
+def test_of_the_reserve_for_atomic_requests_the_free_part_counts(tmp_path: Path) -> None:
+    zone = ZONE.replace("managed", "reserved_highatomic:2048KB free_highatomic:40KB managed")
+
+    assert written(tmp_path, f"{HEAD}\nMem-Info:\n{zone}\n").only.zones[0].highatomic == 10
+    old = ZONE.replace("managed", "reserved_highatomic:2048KB managed")
+    assert written(tmp_path, f"{HEAD}\nMem-Info:\n{old}\n").only.zones[0].highatomic == 512
+
+
+def test_a_date_that_does_not_exist_is_no_time(tmp_path: Path) -> None:
+    days = ("Feb 28", "Feb 31", "Mar  1")
+    log = written(tmp_path, "".join(f"{day} 03:14:07 host kernel: {HEAD}\n" for day in days))
+
+    assert [each.seconds for each in log.failures] == [0.0, 0.0, 2 * 86400.0]  # 2000 was a leap year
 
 
 @pytest.mark.parametrize(
@@ -194,13 +225,14 @@ def test_numbers_without_names_are_read_by_the_kernel_of_the_log(
     [
         ("GFP_ATOMIC|__GFP_COLD|__GFP_COMP", "GFP_ATOMIC|__GFP_COMP|__GFP_COLD"),
         ("GFP_KERNEL_ACCOUNT|__GFP_ZERO", "GFP_KERNEL_ACCOUNT|__GFP_ZERO"),
-        ("GFP_NOWAIT", "__GFP_KSWAPD_RECLAIM"),  # without __GFP_NOWARN, or it would not have been logged
+        ("GFP_NOWAIT", "GFP_NOWAIT"),
     ],
 )
 def test_names_win_over_the_number(tmp_path: Path, names: str, decoded: str) -> None:
     log = written(tmp_path, f"cat: page allocation failure: order:1, mode:0x1234567({names}), nodemask=(null)\n")
 
     assert set(log.names(log.only).split("|")) == set(decoded.split("|"))
+    assert not log.log.meta.gfp.opportunistic(log.only.gfp)  # nothing silent is logged
 
 
 @pytest.mark.parametrize(
@@ -267,7 +299,7 @@ def test_detail_is_bounded_and_the_rest_counted(tmp_path: Path) -> None:
     log = written(tmp_path, "".join(f"[{at}.0] {HEAD}\n" for at in range(1200)))
 
     assert (len(log.failures), log.log.doubts.events, sum(map(len, log.segments))) == (1000, 1200, 1200)
-    assert "200 failures after the first 1000 are counted without their detail" in log.log.doubts.notes
+    assert "200 failures after the first 1 000: counted without detail" in log.log.doubts.notes
 
 
 def test_a_compressed_log_is_read(tmp_path: Path) -> None:

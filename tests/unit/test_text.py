@@ -160,3 +160,14 @@ def test_a_page_alloc_of_one_page_needs_no_order_and_pressure_alone_is_no_site()
     assert "(order" not in text
     assert "oom victim 3" in text
     assert text.count("fault+0x1") == 1
+
+
+def test_what_a_text_of_another_tool_does_not_tell_is_not_shown() -> None:
+    """No host, no cost, and no rate where two failures in two minutes are all there is."""
+    known = meta(host=Host("unknown", "unknown", "", 1))
+    text = printed(build(ledger(kmalloc("f+0x1", 64, count=2), seconds=130.0, known=known), []))
+    lines = [line.rstrip() for line in text.splitlines()]
+
+    assert lines[0].split(maxsplit=1) == ["kmwatch", "host unknown, 2 min 10 s"]
+    assert lines[1].split(maxsplit=1) == ["events", "2: 2 allocations, 0 frees"]
+    assert not any(line.startswith("cost") for line in lines)

@@ -36,7 +36,7 @@ def test_today_every_event_is_counted_as_the_text_has_it() -> None:
     assert text.recorder.meta.host.cpus == 2
     assert text.recorder.meta.context == "trace letters"
     assert text.recorder.meta.probes["kmem:kmalloc"] == "imported from ftrace"
-    assert {note.partition(" are left out")[0] for note in doubts.notes if "left out" in note} == {
+    assert {note.partition(" left out")[0] for note in doubts.notes if "left out" in note} == {
         "1 mm_page_free_batched",
         "1 mm_page_alloc_zone_locked",
     }
@@ -283,3 +283,23 @@ def test_trace_cmd_with_letters_and_nanoseconds() -> None:
 
     assert kmalloc.context == Context.IRQS_OFF | Context.HARDIRQ | Context.PREEMPT_OFF
     assert (freed.time, freed.who, freed.ptr == kmalloc.ptr) == (8000, ("(sd-pam)", 77), True)
+
+
+OLD = "kmalloc: call_site=f+0x1/0x2 ptr=(null) bytes_req=8 bytes_alloc=8 gfp_flags=GFP_NOWAIT"
+
+
+@pytest.mark.parametrize(
+    ("words", "silent"),
+    [
+        (OLD, False),  # without node=: before 6.1
+        (f"{OLD} accounted=false", False),
+        (f"{OLD}|__GFP_NOWARN node=-1 accounted=false", False),
+        (f"{OLD} node=-1 accounted=false", True),
+    ],
+)
+def test_what_a_kernel_prints_tells_whether_its_nowait_is_silent(tmp_path: Path, words: str, silent: bool) -> None:
+    text = read(lines(tmp_path, f"  a-1 [000] ..... 1.0: {words}", f"  a-1 [000] ..... 1.1: {OLD} node=-1"))
+    last = text.events[-1]
+
+    assert last.gfp == "GFP_NOWAIT"
+    assert text.recorder.meta.gfp.opportunistic(last.key["gfp"]) is silent

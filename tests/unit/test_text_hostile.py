@@ -260,6 +260,33 @@ def test_numbers_beyond_all_measure_are_capped(tmp_path: Path) -> None:
     assert any("earlier than the first" in note for note in text.recorder.doubts.notes)
 
 
+PAGE = "mm_page_alloc: page=0x1 pfn=0x1 order=0 migratetype=0 gfp_flags=GFP_KERNEL"
+
+
+@pytest.mark.parametrize("comm", ["cat", "[x] y-1", "k-5  [003]", "(tgid) [1]"])
+def test_a_strange_command_name_costs_no_stack(tmp_path: Path, comm: str) -> None:
+    frames = (
+        "\tffffffff81000010 __alloc_pages+0x1 ([kernel.kallsyms])",
+        "\tffffffff81000020 f+0x2 ([kernel.kallsyms])",
+    )
+    perf = f"{comm}  7 [001] 1.%d: kmem:{PAGE}"
+    plain = f"cat  7 [001] 1.4: kmem:{PAGE}"
+    _, first, second = read(lines(tmp_path, plain, perf % 5, *frames, "", perf % 6, head="")).events
+
+    assert (first.stack, first.site, second.stack) == (("__alloc_pages+0x1", "f+0x2"), "f+0x2", ())
+    head = f"  {comm}-7 [001] ....."
+    ftrace = lines(tmp_path, f"{head} 1.5: {PAGE}", f"{head} 1.5: <stack trace>", " => __alloc_pages", " => f")
+    [event] = read(ftrace).events
+
+    assert (event.stack, event.site) == (("__alloc_pages", "f"), "f")
+
+
+def test_no_number_of_lost_events_is_too_large_for_a_capture(tmp_path: Path) -> None:
+    text = read(lines(tmp_path, LINE, *["CPU:0 [LOST 999999999999999 EVENTS]"] * 2000))
+
+    assert text.trust.lost == text.recorder.doubts.lost == 1 << 48
+
+
 def test_a_head_that_promises_more_is_noted(tmp_path: Path) -> None:
     head = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 500/500   #P:2\n#\n"
 

@@ -72,6 +72,16 @@ def test_a_name_gets_a_bit_of_its_own_and_keeps_it() -> None:
     assert not any(bit & value for bit in bits for _, value in built_in().flags)
 
 
+@pytest.mark.parametrize(("silent", "expected"), [(True, True), (False, False)])
+def test_a_nowait_of_before_linux_6_7_is_not_silent(silent: bool, expected: bool) -> None:
+    masks = Masks(silent_nowait=silent)
+    mask = masks("GFP_NOWAIT")
+
+    assert masks.table.opportunistic(mask) is expected
+    assert masks.table.decode(mask) == "GFP_NOWAIT"
+    assert masks.table.opportunistic(masks("GFP_NOWAIT|__GFP_NOWARN"))
+
+
 def test_the_table_can_be_stored() -> None:
     masks = Masks()
     masks("GFP_TEMPORARY|__GFP_COLD|0x400000|0x1000000")

@@ -66,7 +66,7 @@ def test_without_stacks_the_owner_is_unknown_and_that_is_said() -> None:
     assert (page.site, page.stack, page.key["failed"], text.trust.unknown_site) == ("unknown", (), 0, 1)
     assert text.events[1].time == 225676
     assert {event.who for event in text.events} == {("perf", 11565)}
-    assert text.recorder.doubts.notes[0].startswith("1 page, vmalloc or per-CPU events have no stack")
+    assert text.recorder.doubts.notes[0].startswith("1 page, vmalloc or per-CPU event has no stack")
     assert {event.context for event in text.of(Kind.KMALLOC)} == {Context.UNKNOWN}
     assert text.recorder.meta.context == ""
 

@@ -3,11 +3,17 @@
 from dataclasses import dataclass, field
 
 from kmwatch.errors import BadInputError
+from kmwatch.units import number
 
 KEPT_LINES, KEPT_NOTES = 5, 50
 """How many skipped lines, and how many notes, are kept at most."""
 LINE_CHARACTERS = 200
 """How much of a skipped line is kept."""
+
+
+def counted(count: int, one: str, several: str) -> str:
+    """A count and what it is of: `1 event is`, `10 007 events are`."""
+    return f"{number(count)} {one if count == 1 else several}"
 
 
 @dataclass

@@ -20,10 +20,12 @@ from kmwatch.kernel.slab import AllocatorLimits
 from kmwatch.kernel.symbols import Site
 from kmwatch.schema import NO_ZONE, Context, Kind
 from kmwatch.sources.text import old_gfp
+from kmwatch.sources.text.doubts import counted
 from kmwatch.sources.text.log_lines import Clock, Line, has_prefix, lines
 from kmwatch.sources.text.log_report import SPAN, Report, head_of, kernel_of
 from kmwatch.sources.text.masks import Masks
 from kmwatch.sources.text.stream import Stream
+from kmwatch.units import number
 from kmwatch.watermarks import version_of
 
 _EVENTS = 1 << 15  # of a segment
@@ -35,7 +37,7 @@ _HEADS = ("page allocation failure", "nable to allocate memory on", "vmalloc: al
 # Without an open report only such lines matter.
 _TELLING = re.compile(
     r"llocation failure|nable to allocate memory on|vmalloc error|callbacks suppressed|allocation stalls|"
-    r"Linux version |ainted|emory cgroup out of memory|as a result of limit of"
+    r"Linux version |ainted|emory cgroup out of memory|as a result of limit of|invoked oom-killer"
 )
 _SUPPRESSED = re.compile(r"(?:warn_alloc|warn_alloc_failed|slab_out_of_memory): (\d{1,9}) callbacks suppressed")
 _STALLS = re.compile(r"page allocation stalls for (\d{1,12})ms")
@@ -81,7 +83,8 @@ class KernelLog:
         self.meta = Meta(
             Host("unknown", "unknown", "", 1), built_in(), limits, (), probes, "the call trace of each failure"
         )
-        self._masks, self._clock = Masks(), Clock(self.doubts)
+        # What the kernel warned of had no __GFP_NOWARN: a GFP_NOWAIT is that of before Linux 6.7.
+        self._masks, self._clock = Masks(silent_nowait=False), Clock(self.doubts)
         self._keys: dict[tuple[int, ...], int] = {}
         self._sites: dict[Site, int] = {site: at for at, site in enumerate(self.meta.sites)}
         self._caches: dict[Cache, int] = {cache: at for at, cache in enumerate(self.meta.caches)}
@@ -91,7 +94,7 @@ class KernelLog:
         self._events: list[Event] = []
         self._trust = Trust()
         self._kernel, self._cgroup_at = "", -SPAN
-        self._stalls = self._longest_stall = self._beyond = 0
+        self._stalls = self._longest_stall = self._beyond = self._kills = 0
 
     @property
     def keys(self) -> Rows:
@@ -159,6 +162,10 @@ class KernelLog:
             self._stalls, self._longest_stall = self._stalls + 1, max(self._longest_stall, int(match[1]))
             if line.caller in self._open:
                 self._finish(line.caller)  # what follows belongs to the stall
+        elif " invoked oom-killer: " in text:
+            self._kills += 1
+            if line.caller in self._open:
+                self._finish(line.caller)  # its own trace and Mem-Info follow
         elif _CGROUP.search(text):
             self._cgroup_at = line.seconds
             for report in self._open.values():
@@ -213,9 +220,7 @@ class KernelLog:
                 else "their time, guessed: the log does not name its kernel"
             )
             self.doubts.note(f"GFP masks without names (up to Linux 4.5) are read by the bits of {era}")
-        # What the kernel warned of had no __GFP_NOWARN, so this GFP_NOWAIT is that of before Linux 6.7.
-        words = ["__GFP_KSWAPD_RECLAIM" if word == "GFP_NOWAIT" else word for word in names.split("|")]
-        mask = self._masks("|".join(words))
+        mask = self._masks(names)
         self.meta.gfp = self._masks.table
         return mask
 
@@ -285,10 +290,14 @@ class KernelLog:
         for note in sorted(self._masks.notes):
             doubts.note(note)
         if self._stalls:
-            doubts.note(
-                f"{self._stalls} allocations stalled but did not fail, the longest for {self._longest_stall} ms"
-            )
+            stalled = counted(self._stalls, "allocation", "allocations")
+            doubts.note(f"{stalled} stalled but did not fail, the longest for {number(self._longest_stall)} ms")
+        if self._kills:
+            times = counted(self._kills, "time", "times")
+            doubts.note(f"the OOM killer ran {times}: it makes room, and no allocation has failed by that")
         if doubts.lost:
-            doubts.note(f"the kernel kept {doubts.lost} more failures to itself (rate limit): they are counted as lost")
+            more = counted(doubts.lost, "more failure", "more failures")
+            doubts.note(f"the kernel kept {more} to itself (rate limit): counted as lost")
         if self._beyond:
-            doubts.note(f"{self._beyond} failures after the first {MOST_KEPT} are counted without their detail")
+            beyond = counted(self._beyond, "failure", "failures")
+            doubts.note(f"{beyond} after the first {number(MOST_KEPT)}: counted without detail")

@@ -42,7 +42,7 @@ class Lines:
         self._doubts.lines += text.count("\n") + (not text.endswith("\n"))
         found: list[Line] = self._shape.line.findall(text)  # plain tuples: a chunk has tens of thousands
         if any(row[-1] for row in found):
-            found = [line for row in found if (line := row if not row[-1] else self._other(row[-1]))]
+            found = self._with_others(found)
         self.rows += len(found)
         return _with_stacks(found) if _STACK_TRACE in text else found
 
@@ -55,6 +55,24 @@ class Lines:
             number = self._first + self._text.count("\n", 0, place)
             self._cursor = place + 1
         self._doubts.skip(number, line)
+
+    def _with_others(self, rows: list[Line]) -> list[Line]:
+        """The event lines, those among the others as well, each of these with the frames that follow it."""
+        found: list[Line] = []
+        frames: dict[int, list[str]] = {}
+        last = -1  # in `found`, where frames may follow that are still to be taken
+        for row in rows:
+            text = row[-1]
+            if last >= 0 and text.startswith(shapes.FRAME_MARKS) and len(text) <= shapes.LONGEST:
+                frames.setdefault(last, []).append(text)
+                continue
+            line = self._other(text) if text else row
+            last = len(found) if text and line else -1
+            if line:
+                found.append(line)
+        for at, texts in frames.items():
+            found[at] = Line._make([*found[at][:5], "\n".join(texts), ""])
+        return found
 
     def _other(self, line: str) -> Line | None:
         """A line that is no usual event line: perhaps one with a strange command name."""

@@ -77,7 +77,8 @@ class Clock:
             return text[match.end() :], True, match[3] or ""
         for pattern in (_ISO, _DATED, _SYSLOG):
             if "wall" not in found and (match := pattern.match(text)):
-                found["wall"] = self._wall(pattern, match), match[0].strip(" []")
+                if time := self._wall(pattern, match):
+                    found["wall"] = time, match[0].strip(" []")
                 return text[match.end() :], True, ""
         for pattern in (_PRIORITY, _TAG):
             if match := pattern.match(text):

@@ -29,7 +29,13 @@ _SLABS = re.compile(
     r"node\s?(\d{1,4}): slabs: (\d{1,12})(?:/\d{1,12})?, objs: (\d{1,12})(?:/\d{1,12})?(?:, free: (\d{1,12}))?"
 )
 _KEPT = ("min", "low", "high", "managed", "highatomic", "cma", "cpu_lists")
-_CALLED = {"reserved_highatomic": "highatomic", "free_cma": "cma", "free_pcp": "cpu_lists"}
+# Of the reserve for atomic requests newer kernels also say how much is free, and go by that (commit c928807f6f6b).
+_CALLED = {
+    "reserved_highatomic": "highatomic",
+    "free_highatomic": "highatomic",
+    "free_cma": "cma",
+    "free_pcp": "cpu_lists",
+}
 
 Place = tuple[int, str]
 

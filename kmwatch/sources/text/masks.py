@@ -18,6 +18,8 @@ _SUMS = {
     "__GFP_WAIT": ("__GFP_DIRECT_RECLAIM", "__GFP_KSWAPD_RECLAIM"),
     "GFP_IOFS": ("__GFP_IO", "__GFP_FS"),
     "GFP_TEMPORARY": ("GFP_KERNEL", "__GFP_RECLAIMABLE"),  # until v4.14, Linux commit 0ee931c4e31a
+    # Until v6.7, Linux commit 16f5dfbc851b; later ones are silent, and the table has them.
+    "GFP_NOWAIT": ("__GFP_KSWAPD_RECLAIM",),
 }
 # Bits that a flag had when it existed, and that are free now.
 _OLD_BITS = {"__GFP_ATOMIC": 9}  # v4.4 to v6.2, Linux commit 2973d8229b78
@@ -26,13 +28,18 @@ _OLD_BITS = {"__GFP_ATOMIC": 9}  # v4.4 to v6.2, Linux commit 2973d8229b78
 class Masks:
     """Masks for the texts of one trace, and the table by which they read as the text had them.
 
-    The table of Linux 6.3 is the base: the text's kernel is not known, and the names mean the same. A name that it
-    lacks gets a bit that is free.
+    The table of Linux 6.3 is the base: nearly all names mean the same on all kernels. A name that it lacks gets a bit
+    that is free.
+
+    Args:
+        silent_nowait: GFP_NOWAIT has __GFP_NOWARN, as since Linux 6.7.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, silent_nowait: bool = True) -> None:
         base = built_in()
         self._flags, self._source = dict(base.flags), base.source
+        if not silent_nowait:
+            del self._flags["GFP_NOWAIT"]
         self._front: dict[str, int] = {}
         self._memo: dict[str, int] = {}
         self._unnamed = 0

@@ -22,6 +22,7 @@ from kmwatch.sources.text.tables import Clock, Threads
 from kmwatch.sources.text.words import Words
 
 _SEGMENT_EVENTS = 250_000  # at most a chunk more
+_MOST_LOST = 1 << 48  # more than any trace loses: a capture holds no number without end
 
 
 class TextRecorder:
@@ -40,8 +41,9 @@ class TextRecorder:
     def __init__(self, stream: Stream, shape: shapes.Shape, kallsyms: Path | None, *, strict: bool) -> None:
         self.kind, self.doubts = shape.kind, stream.doubts
         self.doubts.strict = strict
-        self._stream, self._shape, self._masks = stream, shape, Masks()
         self._header = header = shapes.header_of(stream.head)
+        silent_nowait = not shapes.before_silent_nowait(stream.head, header.kernel)
+        self._stream, self._shape, self._masks = stream, shape, Masks(silent_nowait=silent_nowait)
         host = Host(header.hostname or "unknown", header.kernel or "unknown", "", max(header.cpus, 1))
         self.meta = Meta(host, self._masks.table, AllocatorLimits(), (), {}, "")
         self._places = Places(self.meta.sites, self.meta.stacks, symbols_of(kallsyms) if kallsyms else None)
@@ -110,7 +112,7 @@ class TextRecorder:
         end = max(self._since, int(columns["time"].max()) / 1e9 if len(pair) else 0.0)
         columns = self._pairs.settle(columns, pair, last=last)
         trust, self._reading.trust = self._reading.trust, Trust()
-        lost = max(self._header.overwritten, self._lines.lost)
+        lost = min(max(self._header.overwritten, self._lines.lost), _MOST_LOST)
         trust.lost, self.doubts.lost = lost - self.doubts.lost, lost
         self.meta.gfp = self._masks.table
         self.meta.context = "trace letters" if self._reading.context else ""

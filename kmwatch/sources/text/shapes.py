@@ -4,6 +4,8 @@ import re
 from typing import NamedTuple
 
 from kmwatch.schema import Context
+from kmwatch.units import printable
+from kmwatch.watermarks import version_of
 
 FTRACE, PERF, TRACE_CMD = "ftrace", "perf script", "trace-cmd report"
 
@@ -35,6 +37,8 @@ _LOST = re.compile(
 )
 LONGEST = 65_000
 """Longer lines, in characters, are skipped."""
+FRAME_MARKS = ("\t", " =>", "=>")
+"""What the lines of a stack begin with."""
 _FRAME = re.compile(r"\s+[0-9a-f]+ [^\n]*\([^()]*\)\s*|\s*=> .*|\s*<(?:user )?stack (?:trace|dump)>\s*", re.ASCII)
 _COUNTS = re.compile(
     r"^#\s+entries-in-buffer/entries-written:\s*(\d{1,15})/(\d{1,15})\s+#P:(\d{1,5})", re.MULTILINE | re.ASCII
@@ -46,6 +50,15 @@ _TRACE_CMD = re.compile(r"^(?:version = \d+|cpus=\d+|CPU \d+ is empty)\s*$", re.
 # trace-cmd pads the event's name.
 _PADDED = re.compile(
     r"\[\d+\] [^\n]{0,40}\d: (?:kfree|kmalloc|kmem_cache_free|mm_page_alloc|mm_page_free): {3,}", re.ASCII
+)
+
+_SILENT_NOWAIT = (6, 7)
+# Only a kernel before 6.7 prints GFP_NOWAIT|__GFP_NOWARN, only one before 6.3 __GFP_ATOMIC, and only one before 6.1
+# an allocation without `node=`.
+_OLD_PRINT = re.compile(
+    r"GFP_NOWAIT\|__GFP_NOWARN|__GFP_ATOMIC|: kmalloc: call_site=[^\n]{1,300} gfp_flags=[^ \n]{1,300}"
+    r"(?: accounted=\w{4,5})?$",
+    re.MULTILINE | re.ASCII,
 )
 
 _COLUMNS = {"irqs-off": "irqs", "hardirq/softirq": "serving", "preempt-depth": "depth"}
@@ -80,7 +93,7 @@ class Shape(NamedTuple):
         match = (_PERF_WHO if self.kind == PERF else _FTRACE_WHO).fullmatch(text)
         if not match:
             return "", 0, int(text[-7:-1].rpartition("[")[2])
-        comm = "".join(letter if letter.isprintable() else "?" for letter in match[1].strip()[:64])
+        comm = printable(match[1].strip()[:64])
         return "" if comm == "<...>" else comm, max(int(match[2]), 0), int(match[3])
 
     def context(self, letters: str) -> int:
@@ -141,6 +154,12 @@ def header_of(head: str) -> Header:
         int(counts[1]) if counts else 0,
         max(0, int(counts[2]) - int(counts[1])) if counts else 0,
     )
+
+
+def before_silent_nowait(head: str, kernel: str) -> bool:
+    """Whether the kernel is from before Linux 6.7, which made GFP_NOWAIT silent: by its version, else by its words."""
+    version = version_of(kernel)
+    return version < _SILENT_NOWAIT if version else bool(_OLD_PRINT.search(head))
 
 
 def lost_events(line: str) -> int | None:

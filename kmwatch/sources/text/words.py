@@ -8,6 +8,7 @@ from kmwatch.batch import Cache
 from kmwatch.schema import NO_ZONE, Kind, Via
 from kmwatch.sources.text.masks import Masks
 from kmwatch.sources.text.places import MOST, Places
+from kmwatch.units import printable
 
 PLAIN, BY_STACK, LARGE = 0, 1, 2
 """How an event's key is completed: not at all; by the owner of its stack; as one of a pair (bpf/large.h)."""
@@ -235,7 +236,7 @@ class Words:
 
     def _cache(self, name: str, object_size: int = 0, size: int = 0) -> int:
         """The number of a cache; without sizes the last one of that name."""
-        name = "".join(letter if letter.isprintable() else "?" for letter in name[:64])
+        name = printable(name[:64])
         if not size and name in self._by_name:
             return self._by_name[name]
         cache = Cache(name, min(object_size, 0xFFFFFFFF), min(size, 0xFFFFFFFF))
