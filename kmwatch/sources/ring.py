@@ -11,7 +11,7 @@ import numpy as np
 
 from kmwatch import schema
 from kmwatch.batch import KEY, Cost, Rows, Task, Trust
-from kmwatch.events import KEY_TYPE, Array, Columns, Numbers, Segment, empty_columns, selected
+from kmwatch.events import COLUMNS, KEY_TYPE, Array, Columns, Numbers, Segment, selected
 from kmwatch.kernel.cgroups import Cgroups
 from kmwatch.schema import Kind, Stacks
 from kmwatch.scramble import Scrambler
@@ -93,8 +93,7 @@ class RingRecorder:
         self._keys: Rows = np.zeros(0, KEY_TYPE)
         self._start, self._since, self._cpu = 0, 0.0, 0.0
         self._unrecorded = np.zeros(0, np.int64)
-        self._buffer = empty_columns(_SEGMENT_EVENTS)
-        self._pair = np.zeros(_SEGMENT_EVENTS, np.uint8)
+        self._buffer, self._pair = _room()
         self._used, self._pairs = 0, Pairs()
         self._fullest, self._stopped = 0.0, False
         self.unrecorded: dict[str, int] = {}
@@ -188,13 +187,13 @@ class RingRecorder:
         self._learn(columns)
         columns = self._pairs.settle(columns, pair, last=last)
         if len(self._kinds) < len(Kind):
-            wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])
-            columns = selected(columns, wanted[columns["key"]])
+            wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])[columns["key"]]
+            columns = columns if wanted.all() else selected(columns, wanted)
         cpu = time.process_time()
         cost = Cost(self._kernel.cost(len(pair)), cpu - self._cpu)
         segment = Segment(columns, self._since, end - self._since, self._trust(), cost)
         self._since, self._used, self._cpu = end, 0, cpu
-        self._buffer, self._pair = empty_columns(_SEGMENT_EVENTS), np.zeros(_SEGMENT_EVENTS, np.uint8)
+        self._buffer, self._pair = _room()
         return segment
 
     def _learn(self, columns: Columns) -> None:
@@ -241,6 +240,12 @@ class RingRecorder:
         self.unrecorded = {kind.name.lower(): int(unrecorded[kind]) for kind in Kind if unrecorded[kind]}
         trust.lost += int(gained.sum())
         return trust
+
+
+def _room() -> tuple[Columns, Array]:
+    """Columns for a segment and the pair of each event, all still to be written: zeros would be written twice."""
+    columns = {column.name: np.empty(_SEGMENT_EVENTS, column.type) for column in COLUMNS}
+    return columns, np.empty(_SEGMENT_EVENTS, np.uint8)
 
 
 def _unknown(numbers: Array, known: Mapping[int, Any]) -> bool:
