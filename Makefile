@@ -7,7 +7,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sud
 NO_CACHE := $(if $(AS_ROOT),-p no:cacheprovider)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test check bench docs fresh-machine clean
+.PHONY: help setup setup-tests demo test test-guest check bench docs fresh-machine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ demo: setup ## the live screen in a terminal, else a report of 5 seconds; of a b
 
 test: setup-tests ## every test that this machine allows; KMWATCH_REQUIRE=live makes a skip a failure
 	@$(AS_ROOT) $(if $(AS_ROOT),KMWATCH_REQUIRE="$$KMWATCH_REQUIRE") $(VENV)/python -m pytest $(NO_CACHE)
+
+test-guest: setup-tests ## kmwatch in other kernels, under QEMU: KMWATCH_KERNELS=6.1,newest; needs qemu-system-x86, busybox-static
+	@$(AS_ROOT) $(VENV)/python -m pytest -m guest tests/guest $(NO_CACHE)
 
 check: setup-tests ## style, types, and the tests that need no root: a minute or two
 	@$(VENV)/ruff check
