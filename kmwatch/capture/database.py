@@ -135,26 +135,26 @@ def _named_keys(meta: Meta, keys: Rows) -> Columns:
     taken = np.where(failed | released, 0, sizes["bytes_allocated"])
     return {
         "key": np.arange(len(keys), dtype=np.uint32),
-        "kind": _texts(Kind(number).name.lower() for number in keys["kind"].tolist()),
-        "site": _texts(meta.sites[number].text for number in keys["site"].tolist()),
-        "function": _texts(meta.sites[number].symbol for number in keys["site"].tolist()),
-        "module": _texts(meta.sites[number].module for number in keys["site"].tolist()),
+        "kind": tables.texts(Kind(number).name.lower() for number in keys["kind"].tolist()),
+        "site": tables.texts(meta.sites[number].text for number in keys["site"].tolist()),
+        "function": tables.texts(meta.sites[number].symbol for number in keys["site"].tolist()),
+        "module": tables.texts(meta.sites[number].module for number in keys["site"].tolist()),
         "always_requested": np.ma.array(sizes["bytes_requested"], mask=~implied),
         "always_allocated": np.ma.array(taken, mask=(keys["kind"] == Kind.VMALLOC) & ~failed),
         "failed": failed,
-        "gfp": _texts(meta.gfp.decode(mask) for mask in keys["gfp"].tolist()),
+        "gfp": tables.texts(meta.gfp.decode(mask) for mask in keys["gfp"].tolist()),
         "gfp_mask": keys["gfp"].copy(),
-        "context": _texts(contexts.name(bits) for bits in keys["context"].tolist()),
-        "cache": _texts(meta.caches[number].name or None for number in keys["cache"].tolist()),
+        "context": tables.texts(contexts.name(bits) for bits in keys["context"].tolist()),
+        "cache": tables.texts(meta.caches[number].name or None for number in keys["cache"].tolist()),
         "order": keys["order"].copy(),
-        "zone": _texts(meta.zones[number] if number < len(meta.zones) else None for number in keys["zone"].tolist()),
+        "zone": tables.texts(
+            meta.zones[number] if number < len(meta.zones) else None for number in keys["zone"].tolist()
+        ),
         "node": np.ma.array(keys["node"], mask=keys["node"] == NO_ZONE),
-        "via": _texts("+".join(str(via.name).lower() for via in Via if bits & via) for bits in keys["via"].tolist()),
+        "via": tables.texts(
+            "+".join(str(via.name).lower() for via in Via if bits & via) for bits in keys["via"].tolist()
+        ),
     }
-
-
-def _texts(words: Any) -> Any:
-    return np.array([*words], object)
 
 
 def _unanswered(error: duckdb.Error) -> UsageError:

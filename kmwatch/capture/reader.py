@@ -17,6 +17,7 @@ from kmwatch.capture.layout import JOURNAL, META, TABLES, Field, is_plain, parqu
 from kmwatch.errors import BadInputError
 from kmwatch.events import Columns
 
+_LONGEST_WORD, _MOST_NOTES = 1000, 100  # of what an imported text is said to be
 _LARGEST_META = 64 << 20
 _LARGEST_TABLE = 1 << 30
 _MOST = 1e18
@@ -64,6 +65,9 @@ class Capture:
         self.keys: Rows = self._tables()
         self.dropped_events = max((_number(each, "dropped_events", 0) for each in found.entries), default=0)
         self.segments = self._segments()
+        self.imported = _imported(self.manifest.get("imported"))
+        if skipped := self.imported.get("skipped", 0):
+            self.doubts.append(f"lines of the {self.imported['kind']} text that were not understood: {skipped:,}")
         if self.end is None:
             self.doubts.append(f"the recording was cut: it goes to {self.seconds:.1f} s and has no end")
 
@@ -189,6 +193,19 @@ class Capture:
             trust=Trust(**{key: int(_number(trust, key, 0)) for key in _TRUST}),
             cost=Cost(_number({"cost": kernel}, "cost"), _number({"cost": own}, "cost")),
         )
+
+
+def _imported(told: object) -> dict[str, Any]:
+    """What meta.json tells of the text that a capture was made from, as far as it has the right form."""
+    if not isinstance(told, dict):
+        return {}
+    counts = {name: told.get(name) for name in ("lines", "events", "skipped", "lost")}
+    notes = told.get("notes")
+    return {
+        "kind": str(told.get("kind"))[:_LONGEST_WORD],
+        **{name: count for name, count in counts.items() if type(count) is int and 0 <= count < 1 << 62},
+        "notes": [str(note)[:_LONGEST_WORD] for note in notes[:_MOST_NOTES]] if isinstance(notes, list) else [],
+    }
 
 
 def _number(entry: Entry, name: str, default: float | None = None, least: float = -_MOST) -> Any:

@@ -33,9 +33,9 @@ def columns(name: str, meta: Meta, keys: Rows) -> Columns:
             sites = list(meta.sites)
             return {
                 "symbol": np.arange(len(sites), dtype=np.uint32),
-                "site": _texts(site.text for site in sites),
-                "function": _texts(site.symbol for site in sites),
-                "module": _texts(site.module for site in sites),
+                "site": texts(site.text for site in sites),
+                "function": texts(site.symbol for site in sites),
+                "module": texts(site.module for site in sites),
             }
         case "stacks.parquet":
             frames = [
@@ -47,8 +47,8 @@ def columns(name: str, meta: Meta, keys: Rows) -> Columns:
             tasks = list(meta.tasks.items())
             return {
                 "task": np.array([number for number, _ in tasks], np.uint32),
-                "comm": _texts(task.comm for _, task in tasks),
-                "cgroup": _texts(task.cgroup for _, task in tasks),
+                "comm": texts(task.comm for _, task in tasks),
+                "cgroup": texts(task.cgroup for _, task in tasks),
             }
     raise KeyError(name)
 
@@ -58,13 +58,14 @@ def _keys(meta: Meta, keys: Rows) -> Columns:
     return {
         "key": np.arange(len(keys), dtype=np.uint32),
         **{name: np.ascontiguousarray(keys[name]) for name in KEY},
-        "cache_name": _texts(cache.name for cache in caches),
+        "cache_name": texts(cache.name for cache in caches),
         "cache_object_size": np.array([cache.object_size for cache in caches], np.int64),
         "cache_size": np.array([cache.size for cache in caches], np.int64),
     }
 
 
-def _texts(words: Any) -> Array:
+def texts(words: Any) -> Array:
+    """A column of texts."""
     # A fixed-width array of numpy would take the longest's room for each, and cut at zeros.
     return np.array([*words], object)
 

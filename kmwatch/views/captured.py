@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kmwatch.capture.reader import Capture
-from kmwatch.units import number, printable, seconds, short, size
+from kmwatch.units import number, seconds, short, size
+from kmwatch.views.text import show_lines
 
 
 def build(capture: Capture) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def build(capture: Capture) -> dict[str, Any]:
         "kinds": manifest.get("kinds"),
         "stacks_taken": manifest.get("stacks"),
         "command": manifest.get("command"),
-        "imported": manifest.get("imported"),
+        "imported": capture.imported or None,
         "context": meta.context or None,
         "failures": len(meta.failures),
         "doubts": capture.doubts,
@@ -76,9 +75,4 @@ def render(data: dict[str, Any], console: Console) -> None:
         "context": data["context"] or "unknown",
         "missing": "; ".join(data["doubts"]),
     }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    for label, text in lines.items():
-        if text:
-            table.add_row(Text(label), Text(printable(text)))
-    console.print(table)
+    show_lines(lines, console)

@@ -48,6 +48,11 @@ def _summary(data: dict[str, Any], console: Console) -> None:
         f"{cost['own_cpu_seconds']:.2f} s in kmwatch)" * bool(busy),  # an imported text took none
         "pressure": ", ".join(f"{name.replace('_', ' ')} {number(n)}" for name, n in data["pressure"].items() if n),
     }
+    show_lines(lines, console)
+
+
+def show_lines(lines: dict[str, str], console: Console) -> None:
+    """Print labels and their texts, one below the other; a label without a text is left out."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     for label, text in lines.items():
