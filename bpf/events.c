@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /* Every event by itself, as a record of a ring buffer that Python maps. */
 #include "events.h"
+#include "records.h"
 #include "losses.h"
 #include "context.h"
 #include "stack.h"

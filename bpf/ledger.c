@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /* The ledger, kept in the kernel: every event is added to the row that it belongs to, and nothing else leaves. */
 #include "events.h"
+#include "records.h"
 #include "losses.h"
 #include "context.h"
 #include "stack.h"

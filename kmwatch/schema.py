@@ -1,4 +1,4 @@
-"""The structs and numbers that cross from the BPF programs to Python, read from bpf/events.h: they stand there only."""
+"""The structs and numbers that cross from the BPF programs to Python, read from bpf/*.h: they stand there only."""
 
 import enum
 import functools
@@ -36,8 +36,8 @@ class Member:
 
 @functools.cache
 def source() -> str:
-    """The text of bpf/events.h."""
-    return (BPF_DIR / "events.h").read_text(encoding="utf-8")
+    """The text of the headers in bpf/ that Python reads."""
+    return "".join((BPF_DIR / name).read_text(encoding="utf-8") for name in ("events.h", "records.h"))
 
 
 def _body(struct: str) -> str:
@@ -46,7 +46,7 @@ def _body(struct: str) -> str:
 
 @functools.cache
 def members(struct: str) -> tuple[Member, ...]:
-    """The members of a struct in order; KeyError where events.h has no such struct."""
+    """The members of a struct in order; KeyError where the headers have no such struct."""
     found = []
     for c_type, name, length, doc, unit in _MEMBER.findall(_body(struct)):
         text = c_type == "char"
@@ -57,7 +57,7 @@ def members(struct: str) -> tuple[Member, ...]:
 
 @functools.cache
 def dtype(struct: str) -> "np.dtype[np.void]":
-    """The numpy type of a struct, byte for byte; a struct in events.h has no padding."""
+    """The numpy type of a struct, byte for byte; a struct there has no padding."""
     nested: dict[str, Any] = {name: (name, dtype(inner)) for inner, name in _NESTED.findall(_body(struct))}
     flat: dict[str, Any] = {each.name: (each.name, each.type, each.shape) for each in members(struct)}
     return np.dtype([{**flat, **nested}[name] for name in _NAME.findall(_body(struct))])
@@ -85,7 +85,7 @@ NESTING = _DEFINES["NESTING"]
 if TYPE_CHECKING:
 
     class _Header(enum.EnumMeta):
-        """Members come from events.h, which a type checker cannot read."""
+        """Members come from a header, which a type checker cannot read."""
 
         def __getattr__(cls, name: str) -> Any: ...
 

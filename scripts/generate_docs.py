@@ -81,7 +81,7 @@ def _rule(rule: Rule) -> str:
 
 
 def observations() -> str:
-    """docs/observations.md: what is counted, from bpf/events.h and the table of probes."""
+    """docs/observations.md: what is counted, from bpf/events.h, records.h and the table of probes."""
     parts = ["# Observations", _OBSERVATIONS, "## Kinds", _KINDS]
     groups = (
         ("Allocations", ALLOCATIONS, "They take memory, and are what reports and most rules are about."),
@@ -110,8 +110,8 @@ def observations() -> str:
 
 _OBSERVATIONS = """\
 What kmwatch counts, and how. Programs in the kernel add every event to a row of a table, the ledger; nothing else
-leaves the kernel, and no address leaves the machine. The structs and numbers below are those of `bpf/events.h`; the
-published form of a report is [report.schema.json](report.schema.json)."""
+leaves the kernel, and no address leaves the machine. The structs and numbers below are those of `bpf/events.h` and
+`bpf/records.h`; the published form of a report is [report.schema.json](report.schema.json)."""
 _KINDS = """\
 The names are those of `--kinds`, of the reports and of the metrics. Without `--kinds` everything is observed."""
 _CONTEXT = """\

@@ -1,6 +1,6 @@
 """Large kmallocs that the kernel reports twice: of two events of one allocation, the first is left out.
 
-The programs mark both (enum pair of bpf/events.h). The second may come in the next segment, so a first that is still
+The programs mark both (enum pair of bpf/records.h). The second may come in the next segment, so a first that is still
 alone waits for one segment. Where it stays alone it counts: kernels before 6.11 report once, from inside the allocator.
 """
 

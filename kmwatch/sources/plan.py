@@ -1,8 +1,6 @@
 """What to load on this kernel: which probes, how each is attached, and the constants that the C sources need."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from kmwatch.errors import NotPossibleError
 from kmwatch.kernel.btf import Btf
@@ -10,12 +8,9 @@ from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.symbols import Symbols
 from kmwatch.kernel.tracefs import Tracefs
 from kmwatch.schema import Kind, Way
-from kmwatch.sources.bpf import Attachment, possible_cpus
+from kmwatch.sources import offsets
+from kmwatch.sources.bpf import Attachment
 from kmwatch.sources.probes import PROBES, Probe, wanted
-
-CACHE_ROWS = 4096  # a busy host has 300 caches
-_LEDGER_BYTES = 64 << 20  # of a per-CPU map: its values exist once for every possible CPU
-_LEDGER_ROWS = (4096, 16384)
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,8 @@ def make_plan(
         found = {probe: how for probe, how in found.items() if how in _WAYS or not probe.old}
         calibrators = _calibrators(tracefs, btf)
         copied = [probe for probe in found if probe.busy and _how(probe, tracefs, btf) == "raw tracepoint"]
-        context, per_cpu_offset, seen = _context(btf, symbols)
-        defines = seen | _caches(btf) | _sizes(gfp) | _own_namespace() | _drift(tracefs)
+        context, per_cpu_offset, seen = offsets.context(btf, symbols)
+        defines = seen | offsets.caches(btf) | offsets.sizes(gfp) | offsets.own_namespace() | offsets.drift(tracefs)
     finally:
         if btf:
             btf.close()
@@ -103,68 +98,3 @@ def _guarded(btf: Btf) -> bool:
     kmalloc its prototype of today. Ordinary tracepoint programs never nest on one CPU.
     """
     return any(btf.prototype(probe.event) == probe.raw for probe in PROBES if probe.event == "kmalloc")
-
-
-def _context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]]:
-    """How to find preempt_count: by kallsyms' data symbols where the kernel has them, else by BTF."""
-    task = _task(btf)
-    table, count = symbols.data("__per_cpu_offset"), symbols.data("__preempt_count")
-    if table and count:
-        return "kallsyms", table, task | {"PREEMPT_COUNT": count}
-    if btf is None:
-        return "", 0, {}
-    count = btf.percpu_offset("__preempt_count")
-    if count is None:
-        # Linux commit 64701838bf05 ("x86/percpu: Move pcpu_hot to percpu hot section", in v6.15) and before: a struct.
-        count = btf.percpu_offset("pcpu_hot.preempt_count")
-    found = {
-        "PREEMPT_COUNT": count,
-        "RUNQUEUES": btf.percpu_offset("runqueues"),
-        "TASK_CFS_RQ": btf.member_offset("task_struct", "se.cfs_rq"),
-        "CFS_RQ_RQ": btf.member_offset("cfs_rq", "rq"),
-        "RQ_CPU": btf.member_offset("rq", "cpu"),
-    }
-    known = {name: value for name, value in found.items() if value is not None}
-    return ("BTF", 0, known | task) if len(known) == len(found) else ("", 0, {})
-
-
-def _task(btf: Btf | None) -> dict[str, int]:
-    """Where the running task keeps its RCU nesting (a preemptible kernel does), its process's id and its name."""
-    if btf is None:
-        return {}
-    nesting = btf.member_offset("task_struct", "rcu_read_lock_nesting")
-    tgid = btf.member_offset("task_struct", "tgid") if btf.function("bpf_get_current_task_btf") else None
-    comm = btf.member_offset("task_struct", "comm") if tgid else None
-    found = {"TASK_RCU_NESTING": nesting, "TASK_TGID": tgid, "TASK_COMM": comm}
-    return {name: offset for name, offset in found.items() if offset is not None}
-
-
-def _caches(btf: Btf | None) -> dict[str, int]:
-    members = {"CACHE_NAME": "name", "CACHE_OBJECT_SIZE": "object_size", "CACHE_SIZE": "size"}
-    found = {define: btf.member_offset("kmem_cache", name) for define, name in members.items()} if btf else {}
-    known = {define: offset for define, offset in found.items() if offset is not None}
-    return known if len(known) == len(members) else {}
-
-
-def _sizes(gfp: GfpTable) -> dict[str, int]:
-    cpus = possible_cpus()
-    row = 64  # bytes of struct ledger_value, on every possible CPU
-    low, high = _LEDGER_ROWS
-    return {
-        "CPUS": cpus,
-        "LEDGER_ROWS": max(low, min(high, _LEDGER_BYTES // (row * cpus))),
-        "CACHE_ROWS": CACHE_ROWS,
-        "GFP_DIRECT_RECLAIM": gfp.bit("__GFP_DIRECT_RECLAIM"),
-        "GFP_NOWARN": gfp.bit("__GFP_NOWARN"),
-    }
-
-
-def _own_namespace() -> dict[str, int]:
-    """How the programs recognise kmwatch: its pid in its own namespace, which may be a container's."""
-    namespace = Path("/proc/self/ns/pid").stat()
-    return {"SELF_TGID": os.getpid(), "SELF_NS_DEV": namespace.st_dev, "SELF_NS_INO": namespace.st_ino}
-
-
-def _drift(tracefs: Tracefs) -> dict[str, int]:
-    text = tracefs.format_text("percpu", "percpu_alloc_percpu") or ""
-    return {"PERCPU_HAS_CALL_SITE": 1} if "call_site" in text else {}

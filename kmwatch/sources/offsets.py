@@ -1,0 +1,82 @@
+"""Numbers of the running kernel that the C sources are compiled with: offsets from BTF, sizes, and who kmwatch is."""
+
+import os
+from pathlib import Path
+
+from kmwatch.kernel.btf import Btf
+from kmwatch.kernel.gfp import GfpTable
+from kmwatch.kernel.symbols import Symbols
+from kmwatch.kernel.tracefs import Tracefs
+from kmwatch.sources.bpf import possible_cpus
+
+CACHE_ROWS = 4096  # a busy host has 300 caches
+_LEDGER_BYTES = 64 << 20  # of a per-CPU map: its values exist once for every possible CPU
+_LEDGER_ROWS = (4096, 16384)
+
+
+def context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]]:
+    """How to find preempt_count: by kallsyms' data symbols where the kernel has them, else by BTF."""
+    task = _task(btf)
+    table, count = symbols.data("__per_cpu_offset"), symbols.data("__preempt_count")
+    if table and count:
+        return "kallsyms", table, task | {"PREEMPT_COUNT": count}
+    if btf is None:
+        return "", 0, {}
+    count = btf.percpu_offset("__preempt_count")
+    if count is None:
+        # Linux commit 64701838bf05 ("x86/percpu: Move pcpu_hot to percpu hot section", in v6.15) and before: a struct.
+        count = btf.percpu_offset("pcpu_hot.preempt_count")
+    found = {
+        "PREEMPT_COUNT": count,
+        "RUNQUEUES": btf.percpu_offset("runqueues"),
+        "TASK_CFS_RQ": btf.member_offset("task_struct", "se.cfs_rq"),
+        "CFS_RQ_RQ": btf.member_offset("cfs_rq", "rq"),
+        "RQ_CPU": btf.member_offset("rq", "cpu"),
+    }
+    known = {name: value for name, value in found.items() if value is not None}
+    return ("BTF", 0, known | task) if len(known) == len(found) else ("", 0, {})
+
+
+def _task(btf: Btf | None) -> dict[str, int]:
+    """Where the running task keeps its RCU nesting (a preemptible kernel does), its process's id and its name."""
+    if btf is None:
+        return {}
+    nesting = btf.member_offset("task_struct", "rcu_read_lock_nesting")
+    tgid = btf.member_offset("task_struct", "tgid") if btf.function("bpf_get_current_task_btf") else None
+    comm = btf.member_offset("task_struct", "comm") if tgid else None
+    found = {"TASK_RCU_NESTING": nesting, "TASK_TGID": tgid, "TASK_COMM": comm}
+    return {name: offset for name, offset in found.items() if offset is not None}
+
+
+def caches(btf: Btf | None) -> dict[str, int]:
+    """Where a kmem_cache keeps its name and sizes."""
+    members = {"CACHE_NAME": "name", "CACHE_OBJECT_SIZE": "object_size", "CACHE_SIZE": "size"}
+    found = {define: btf.member_offset("kmem_cache", name) for define, name in members.items()} if btf else {}
+    known = {define: offset for define, offset in found.items() if offset is not None}
+    return known if len(known) == len(members) else {}
+
+
+def sizes(gfp: GfpTable) -> dict[str, int]:
+    """Rows of the maps for this machine's CPUs, and the GFP bits that the programs look at."""
+    cpus = possible_cpus()
+    row = 64  # bytes of struct ledger_value, on every possible CPU
+    low, high = _LEDGER_ROWS
+    return {
+        "CPUS": cpus,
+        "LEDGER_ROWS": max(low, min(high, _LEDGER_BYTES // (row * cpus))),
+        "CACHE_ROWS": CACHE_ROWS,
+        "GFP_DIRECT_RECLAIM": gfp.bit("__GFP_DIRECT_RECLAIM"),
+        "GFP_NOWARN": gfp.bit("__GFP_NOWARN"),
+    }
+
+
+def own_namespace() -> dict[str, int]:
+    """How the programs recognise kmwatch: its pid in its own namespace, which may be a container's."""
+    namespace = Path("/proc/self/ns/pid").stat()
+    return {"SELF_TGID": os.getpid(), "SELF_NS_DEV": namespace.st_dev, "SELF_NS_INO": namespace.st_ino}
+
+
+def drift(tracefs: Tracefs) -> dict[str, int]:
+    """Which fields the events of this kernel have."""
+    text = tracefs.format_text("percpu", "percpu_alloc_percpu") or ""
+    return {"PERCPU_HAS_CALL_SITE": 1} if "call_site" in text else {}
