@@ -2,7 +2,7 @@
 /*
  * Kernel drift, once: the entry points. A probe NAME is compiled where PROBE_NAME is defined: as TRACEPOINT, whose fields
  * BCC takes from this kernel's events/.../format, or as RAW where BTF showed exactly the prototype written here
- * (kmwatch/sources/probes.py holds the prototypes; an unknown one means TRACEPOINT).
+ * (kmwatch/sources/probes.py holds the prototypes; an unknown one means TRACEPOINT). Probes at functions: functions.h.
  */
 #ifndef KMWATCH_COMPAT_H
 #define KMWATCH_COMPAT_H
@@ -62,16 +62,16 @@ int kmem_cache_alloc(raw_args *ctx)
 #elif PROBE_KMEM_CACHE_ALLOC == TRACEPOINT
 int kmem_cache_alloc(struct tracepoint__kmem__kmem_cache_alloc *args)
 {
-	return on_cache_alloc(WAY_TRACEPOINT, args, args->call_site, (u64)args->ptr, 0, args->bytes_req, args->bytes_alloc,
-			      args->gfp_flags);
+	return on_cache_alloc(WAY_TRACEPOINT, args, args->call_site, (u64)args->ptr, cache_of((u64)args->ptr),
+			      args->bytes_req, args->bytes_alloc, args->gfp_flags);
 }
 #endif
 
 #if PROBE_KMEM_CACHE_ALLOC_NODE == TRACEPOINT
 int kmem_cache_alloc_node(struct tracepoint__kmem__kmem_cache_alloc_node *args)
 {
-	return on_cache_alloc(WAY_TRACEPOINT, args, args->call_site, (u64)args->ptr, 0, args->bytes_req, args->bytes_alloc,
-			      args->gfp_flags);
+	return on_cache_alloc(WAY_TRACEPOINT, args, args->call_site, (u64)args->ptr, cache_of((u64)args->ptr),
+			      args->bytes_req, args->bytes_alloc, args->gfp_flags);
 }
 #endif
 
@@ -115,14 +115,14 @@ int mm_page_free(struct tracepoint__kmem__mm_page_free *args)
 #if PROBE_ALLOC_VMAP_AREA == TRACEPOINT
 int alloc_vmap_area(struct tracepoint__vmalloc__alloc_vmap_area *args)
 {
-	return on_vmalloc(WAY_TRACEPOINT, args, args->addr, args->size, args->failed);
+	return on_area(WAY_TRACEPOINT, args, args->addr, args->size, args->failed);
 }
 #endif
 
 #if PROBE_FREE_VMAP_AREA_NOFLUSH == TRACEPOINT
 int free_vmap_area_noflush(struct tracepoint__vmalloc__free_vmap_area_noflush *args)
 {
-	return on_vfree(WAY_TRACEPOINT, args, args->va_start);
+	return on_area_free(WAY_TRACEPOINT, args, args->va_start);
 }
 #endif
 

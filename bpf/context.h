@@ -17,7 +17,7 @@
 #define HARDIRQ 0x0f0000
 #define NMI 0xf00000
 
-BPF_ARRAY(config, struct config, 2); /* by enum way */
+BPF_ARRAY(config, struct config, WAYS); /* by enum way */
 BPF_PERCPU_ARRAY(cpu_base, u64, 1);
 
 struct where {

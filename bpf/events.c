@@ -12,10 +12,15 @@
 #include "ring.h"
 #include "again.h"
 
-static __always_inline int keep_as(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, enum pair pair)
+static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
+{
+	return wants_stack(key) ? stack_of(ctx, key->kind) : 0;
+}
+
+static __always_inline int keep_as(u32 stack, struct ledger_key *key, u64 ptr, u64 requested, enum pair pair)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
-	u32 cpu = bpf_get_smp_processor_id(), stack = wants_stack(key) ? stack_of(ctx, key->kind) : 0;
+	u32 cpu = bpf_get_smp_processor_id();
 	u32 task = task_of(pid_tgid);
 	struct event *event;
 
@@ -44,21 +49,30 @@ static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 p
 {
 	struct ledger_key first = {};
 
-	return keep_as(ctx, key, ptr, requested, allocated > LARGE ? pair_of(ptr, key, &first) : PAIR_NONE);
+	enum pair pair = allocated > LARGE ? pair_of(ctx, ptr, key, &first) : PAIR_NONE;
+
+	return keep_as(stack_at(ctx, key), key, ptr, requested, pair);
 }
 
 static __always_inline int keep_request(void *ctx, u32 front, struct ledger_key *key, u64 ptr, u64 requested)
 {
-	return keep_as(ctx, key, ptr, requested, PAIR_NONE);
+	return keep_as(stack_at(ctx, key), key, ptr, requested, PAIR_NONE);
 }
 
 static __always_inline int keep(void *ctx, u32 front, struct ledger_key *key, u64 ptr)
 {
-	return keep_as(ctx, key, ptr, 0, PAIR_NONE);
+	return keep_as(stack_at(ctx, key), key, ptr, 0, PAIR_NONE);
+}
+
+static __always_inline int keep_call(u32 stack, struct ledger_key *key, u64 ptr, u64 requested)
+{
+	return keep_as(stack, key, ptr, requested, PAIR_NONE);
 }
 
 #include "observe.h"
 #include "compat.h"
+#include "calls.h"
+#include "functions.h"
 
 #ifdef AGAIN
 #if PROBE_KMALLOC == RAW

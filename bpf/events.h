@@ -15,16 +15,17 @@ enum kind {
 	KIND_CACHE_FREE = 4,     /* kmem:kmem_cache_free: release of such an object */
 	KIND_PAGE_ALLOC = 5,     /* kmem:mm_page_alloc: 2^order contiguous pages */
 	KIND_PAGE_FREE = 6,      /* kmem:mm_page_free: release of such pages */
-	KIND_VMALLOC = 7,        /* vmalloc:alloc_vmap_area by vmalloc: virtually contiguous memory */
-	KIND_VFREE = 8,          /* vmalloc:free_vmap_area_noflush: release of any area of the vmalloc address space */
+	KIND_VMALLOC = 7,        /* function:vmalloc, or vmalloc:alloc_vmap_area by vmalloc: virtually contiguous memory */
+	KIND_VFREE = 8,          /* function:vfree, or vmalloc:free_vmap_area_noflush: release of such memory, or of a vmap */
 	KIND_PERCPU_ALLOC = 9,   /* percpu:percpu_alloc_percpu and percpu_alloc_percpu_fail: one copy for every CPU */
 	KIND_PERCPU_FREE = 10,   /* percpu:percpu_free_percpu: release of such memory */
-	KIND_IOREMAP = 11,       /* vmalloc:alloc_vmap_area by ioremap: device memory mapped, no memory allocated */
+	KIND_IOREMAP = 11,       /* function:ioremap, or vmalloc:alloc_vmap_area by it: device memory mapped, none allocated */
 	KIND_VMAP = 12,          /* vmalloc:alloc_vmap_area by vmap and others: existing pages mapped, none allocated */
 	KIND_EXTFRAG = 13,       /* kmem:mm_page_alloc_extfrag: a page taken from another mobility's block */
 	KIND_DIRECT_RECLAIM = 14,/* vmscan:mm_vmscan_direct_reclaim_begin: an allocation must free memory itself first */
 	KIND_COMPACTION = 15,    /* compaction:mm_compaction_try_to_compact_pages: an allocation must move pages first */
 	KIND_OOM_VICTIM = 16,    /* oom:mark_victim: the kernel kills a process for its memory */
+	KIND_IOUNMAP = 17,       /* function:iounmap, or vmalloc:free_vmap_area_noflush by it: device memory mapped no more */
 };
 
 /* Where the CPU was. No bit set is a process that may sleep. */
@@ -34,7 +35,7 @@ enum context {
 	CONTEXT_NMI = 4,         /* serving a non-maskable interrupt */
 	CONTEXT_PREEMPT_OFF = 8, /* preemption off: a spinlock held, or preempt_disable() */
 	CONTEXT_BH_OFF = 16,     /* bottom halves off: spin_lock_bh(), or local_bh_disable() */
-	CONTEXT_IRQS_OFF = 32,   /* interrupts off: not visible to a tracepoint program, known from imported traces */
+	CONTEXT_IRQS_OFF = 32,   /* interrupts off: only a kprobe sees it, or an imported trace */
 	CONTEXT_RCU = 64,        /* inside rcu_read_lock() */
 	CONTEXT_UNKNOWN = 128,   /* the kernel does not let us see */
 };
@@ -55,6 +56,7 @@ enum via {
 #define NAME_SIZE 32             /* bytes of a cache's name, the closing zero included */
 #define FILL_BUCKETS 8           /* eighths of the size class that a request can fall in */
 #define NESTING 256              /* beside enum via, in the table of kernel text: a function that allocates for itself */
+#define LIFTED 512               /* the same: a function whose kmalloc tells its own place in place of its caller's */
 #define TABLE_SIZE 1024          /* boundaries in a sorted table */
 
 /* One row of the ledger: what is told apart. */
@@ -117,7 +119,10 @@ enum phase {
 enum way {
 	WAY_RAW = 0,        /* raw tracepoint */
 	WAY_TRACEPOINT = 1, /* ordinary tracepoint */
+	WAY_KPROBE = 2,     /* kprobe at a function's entry, kretprobe where its result is wanted */
+	WAY_FENTRY = 3,     /* fentry, or fexit where the function's result is wanted */
 };
+#define WAYS 4 /* how many they are */
 
 /* What the programs of one way need to know; written by Python, except what calibration finds. */
 struct config {

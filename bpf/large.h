@@ -4,7 +4,8 @@
  *
  * A kmalloc above KMALLOC_MAX_CACHE_SIZE goes to the page allocator. Kernels since 6.11 trace it in
  * __kmalloc_large_node_noprof(), with a call site inside the allocator, and again in the function that it serves, with
- * the real caller. Only the second counts.
+ * the real caller. Only the second counts. A large kvmalloc had its place in kvmalloc_node() or __kvmalloc_node_noprof()
+ * told in place of its caller, which is looked up then.
  */
 #ifndef KMWATCH_LARGE_H
 #define KMWATCH_LARGE_H
@@ -57,8 +58,17 @@ static __always_inline bool take_first(u64 handle, struct ledger_key *key, struc
 	return true;
 }
 
+/* The caller of an allocator's function that tells its own place. */
+static __always_inline void lift(void *ctx, struct ledger_key *key)
+{
+	struct owner owner = {};
+
+	find_owner_below(ctx, key->site, &owner);
+	key->site = owner.site;
+}
+
 /* What a large kmalloc is of a pair; `first` is the other one where it is the second. */
-static __always_inline enum pair pair_of(u64 ptr, struct ledger_key *key, struct ledger_key *first)
+static __always_inline enum pair pair_of(void *ctx, u64 ptr, struct ledger_key *key, struct ledger_key *first)
 {
 	u64 handle = ptr ? ptr : bpf_get_current_pid_tgid();
 	u32 zero = 0;
@@ -66,8 +76,15 @@ static __always_inline enum pair pair_of(u64 ptr, struct ledger_key *key, struct
 	u16 via = table ? meaning_of(table, key->site) : 0;
 
 	key->via = via & VIA_KVMALLOC;
-	if (take_first(handle, key, first))
+	if (via & LIFTED) {
+		lift(ctx, key);
+		return PAIR_NONE;
+	}
+	if (take_first(handle, key, first)) {
+		if (via) /* kvmalloc, of kernels where it does not pass on its caller */
+			lift(ctx, key);
 		return PAIR_SECOND;
+	}
 	if (!via)
 		return PAIR_NONE;
 	if (!pending.insert(&handle, key))

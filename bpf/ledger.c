@@ -35,7 +35,7 @@ static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 p
 	struct ledger_key first = {.kind = KIND_KMALLOC};
 	struct ledger_value *row;
 
-	if (allocated > LARGE && pair_of(ptr, key, &first) == PAIR_SECOND)
+	if (allocated > LARGE && pair_of(ctx, ptr, key, &first) == PAIR_SECOND)
 		take_back(&first, requested);
 	row = front_row_of(FRONT_KMALLOC, key);
 	if (row) {
@@ -63,7 +63,19 @@ static __always_inline int keep(void *ctx, u32 front, struct ledger_key *key, u6
 	return 0;
 }
 
+static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
+{
+	return 0;
+}
+
+static __always_inline int keep_call(u32 stack, struct ledger_key *key, u64 ptr, u64 requested)
+{
+	return keep_request(NULL, FRONTS, key, ptr, requested);
+}
+
 /* Nothing: the ledger has one program for each probe. */
 #define starts(kind, site, ptr)
 #include "observe.h"
 #include "compat.h"
+#include "calls.h"
+#include "functions.h"

@@ -7,6 +7,8 @@
  *   keep_kmalloc(ctx, key, ptr, requested, allocated)  a kmalloc
  *   keep_request(ctx, front, key, ptr, requested)      another allocation whose size the event tells
  *   keep(ctx, front, key, ptr)                         anything else
+ *   stack_at(ctx, key)                                 number of the stack at hand, for what is kept later
+ *   keep_call(stack, key, ptr, requested)              an allocation by a function that has returned
  *
  * `front` is an enum front, or NO_FRONT.
  */
@@ -89,8 +91,26 @@ static __always_inline int on_page_alloc(u32 way, void *ctx, u64 pfn, u32 order,
 	return keep(ctx, NO_FRONT, &key, pfn);
 }
 
+/* Whose area it is: what a probe at the function itself tells better is left to that. */
+static __always_inline bool told_by_function(u8 kind)
+{
+#if defined(PROBE_VMALLOC) || defined(PROBE_VMALLOC_AREA)
+	if (kind == KIND_VMALLOC)
+		return true;
+#endif
+#ifdef PROBE_IOREMAP
+	if (kind == KIND_IOREMAP)
+		return true;
+#endif
+#ifdef PROBE_IOUNMAP
+	if (kind == KIND_IOUNMAP)
+		return true;
+#endif
+	return false;
+}
+
 /* An area of the vmalloc address space; `size` counts the guard page, which is address space only. */
-static __always_inline int on_vmalloc(u32 way, void *ctx, u64 address, u64 size, bool failed)
+static __always_inline int on_area(u32 way, void *ctx, u64 address, u64 size, bool failed)
 {
 	int context = observe(way, true);
 	struct ledger_key key = {.context = context, .failed = failed, NOWHERE};
@@ -101,19 +121,22 @@ static __always_inline int on_vmalloc(u32 way, void *ctx, u64 address, u64 size,
 	find_owner(ctx, &owner);
 	key.site = owner.site;
 	key.kind = owner.via & VIA_IOREMAP ? KIND_IOREMAP : owner.via & VIA_VMALLOC ? KIND_VMALLOC : KIND_VMAP;
+	if (told_by_function(key.kind))
+		return 0;
 	return keep_request(ctx, NO_FRONT, &key, failed ? 0 : address, size - PAGE_SIZE);
 }
 
-static __always_inline int on_vfree(u32 way, void *ctx, u64 address)
+static __always_inline int on_area_free(u32 way, void *ctx, u64 address)
 {
-	struct ledger_key key = {.kind = KIND_VFREE, NOWHERE};
+	struct ledger_key key = {NOWHERE};
 	struct owner owner = {};
 
 	if (!observe_free(way))
 		return 0;
 	find_owner(ctx, &owner);
 	key.site = owner.site;
-	return keep(ctx, NO_FRONT, &key, address);
+	key.kind = owner.via & VIA_IOREMAP ? KIND_IOUNMAP : KIND_VFREE;
+	return told_by_function(key.kind) ? 0 : keep(ctx, NO_FRONT, &key, address);
 }
 
 /* `site` is 0 where the event does not carry it. */

@@ -33,7 +33,8 @@ struct owner {
 	u8 via;
 };
 
-static __always_inline void find_owner(void *ctx, struct owner *owner)
+/* With `below`, a frame's address, from there on: frames of the tracing machinery may lie above. */
+static __always_inline void find_owner_below(void *ctx, u64 below, struct owner *owner)
 {
 	u32 first = 0;
 	struct table *table = text_table.lookup(&first);
@@ -50,6 +51,9 @@ static __always_inline void find_owner(void *ctx, struct owner *owner)
 
 		if (!frames[i])
 			return;
+		if (below && frames[i] != below)
+			continue;
+		below = 0;
 		owner->site = frames[i];
 		via = meaning_of(table, frames[i]);
 		if (!via || via & met & NESTING)
@@ -58,6 +62,11 @@ static __always_inline void find_owner(void *ctx, struct owner *owner)
 		owner->via = met;
 	}
 	count_loss(COUNTER_STACK_DEEP);
+}
+
+static __always_inline void find_owner(void *ctx, struct owner *owner)
+{
+	find_owner_below(ctx, 0, owner);
 }
 
 #endif

@@ -163,7 +163,8 @@ def sized(rows: Rows, meta: Meta) -> Rows:
     for bound in ("min_request", "max_request"):
         rows[bound] = np.where(cached | paged, implied, rows[bound])
     taken = np.where(paged, pages, np.where(cached, caches[:, 1], rows["bytes_alloc"]))
-    whole = rows["kind"] == Kind.VMALLOC  # the event tells whole pages: as many as are taken
+    # The tracepoint tells whole pages: as many as are taken.
+    whole = (rows["kind"] == Kind.VMALLOC) & (rows["bytes_alloc"] == 0)
     rows["bytes_allocated"] = np.where(whole, rows["bytes_requested"], rows["count"] * taken)
     for column in ("bytes_requested", "bytes_allocated"):
         rows[column][rows["failed"] != 0] = 0

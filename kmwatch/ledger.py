@@ -13,7 +13,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 ALLOCATIONS = (Kind.KMALLOC, Kind.CACHE_ALLOC, Kind.PAGE_ALLOC, Kind.VMALLOC, Kind.PERCPU_ALLOC)
 MAPPINGS = (Kind.IOREMAP, Kind.VMAP)
-FREES = (Kind.KFREE, Kind.CACHE_FREE, Kind.PAGE_FREE, Kind.VFREE, Kind.PERCPU_FREE)
+FREES = (Kind.KFREE, Kind.CACHE_FREE, Kind.PAGE_FREE, Kind.VFREE, Kind.IOUNMAP, Kind.PERCPU_FREE)
 PRESSURE = (Kind.EXTFRAG, Kind.DIRECT_RECLAIM, Kind.COMPACTION, Kind.OOM_VICTIM)
 
 MEASURES = ("count", "failures", "opportunistic_failures", "bytes_requested", "bytes_allocated", "bytes_wasted")

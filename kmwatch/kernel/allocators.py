@@ -8,7 +8,7 @@ name stands for the function on old and new kernels. A name this kernel lacks do
 
 from collections.abc import Iterable
 
-from kmwatch.schema import NESTING, Via
+from kmwatch.schema import LIFTED, NESTING, Via
 
 FUNCTIONS: dict[int, str] = {
     Via.PAGE: """
@@ -33,7 +33,9 @@ FUNCTIONS: dict[int, str] = {
         kmem_cache_alloc_trace kmem_cache_prefill_sheaf kmem_cache_refill_sheaf kmemdup kmemdup_array
         kmemdup_nul krealloc krealloc_node_align kstrdup kstrdup_const kstrndup kzalloc new_slab refill_objects
         refill_sheaf slab_alloc_node""",
-    Via.KVMALLOC: """__kvmalloc_node kvmalloc_node kvrealloc kvrealloc_node_align""",
+    Via.KVMALLOC: "__kvmalloc_node kvrealloc kvrealloc_node_align",
+    # Up to 6.10, where it is no macro, its large kmallocs have a call site in it.
+    Via.KVMALLOC | LIFTED: "kvmalloc_node",
     # Above 512 pages it needs a vmalloc of its own, for the array of page pointers.
     Via.VMALLOC | NESTING: "__vmalloc_node_range",
     Via.VMALLOC: """
@@ -47,15 +49,16 @@ FUNCTIONS: dict[int, str] = {
     Via.IOREMAP: """
         __devm_ioremap __devm_ioremap_resource __ioremap_caller acpi_os_ioremap acpi_os_map_iomem acpi_os_map_memory
         arch_memremap_wb devm_ioremap devm_ioremap_resource devm_ioremap_resource_wc devm_ioremap_uc devm_ioremap_wc
-        devm_memremap devm_of_iomap generic_ioremap_prot ioremap ioremap_cache ioremap_encrypted ioremap_prot
-        ioremap_uc ioremap_wc ioremap_wt memremap of_iomap pci_iomap pci_iomap_range pci_iomap_wc pci_iomap_wc_range
-        pci_ioremap_bar pci_ioremap_wc_bar pcim_iomap pcim_iomap_range pcim_iomap_regions""",
+        devm_iounmap devm_memremap devm_memunmap devm_of_iomap generic_ioremap_prot ioremap ioremap_cache
+        ioremap_encrypted ioremap_prot ioremap_uc ioremap_wc ioremap_wt iounmap memremap memunmap of_iomap pci_iomap
+        pci_iomap_range pci_iomap_wc pci_iomap_wc_range pci_ioremap_bar pci_ioremap_wc_bar pci_iounmap pcim_iomap
+        pcim_iomap_range pcim_iomap_regions pcim_iounmap""",
     # Also what vmalloc and ioremap have in common: by itself it says only "an area of the vmalloc address space".
     Via.VMAP: """
         __free_vmap_area __get_vm_area __get_vm_area_caller __get_vm_area_node __vunmap alloc_vmap_area execmem_free
         free_unmap_vmap_area free_vm_area free_vmap_area free_vmap_area_noflush free_vmap_block
-        get_vm_area get_vm_area_caller iounmap kvfree kvfree_sensitive memunmap new_vmap_block pci_iounmap
-        remove_vm_area vb_alloc vfree vfree_atomic vm_map_ram vm_unmap_ram vmap vmap_pfn vunmap""",
+        get_vm_area get_vm_area_caller kvfree kvfree_sensitive new_vmap_block remove_vm_area vb_alloc vfree
+        vfree_atomic vm_map_ram vm_unmap_ram vmap vmap_pfn vunmap""",
 }
 """Functions by the allocator that they belong to."""
 
@@ -63,13 +66,16 @@ FUNCTIONS: dict[int, str] = {
 _TRACED = ("mm_page_alloc", "alloc_vmap_area", "free_vmap_area_noflush", "percpu_alloc_percpu_fail")
 _TRACERS = ("__traceiter_", "perf_trace_", "trace_event_raw_event_", "__bpf_trace_")
 _BY_NAME = {name: via for via, names in FUNCTIONS.items() for name in names.split()}
+# Where old kernels have a kretprobe, the return address that it took the place of is not in the stack.
+_BY_NAME |= dict.fromkeys(("kretprobe_trampoline", "__kretprobe_trampoline", "arch_rethook_trampoline"), Via.TRACING)
 _BY_NAME |= {tracer + event: Via.TRACING for tracer in _TRACERS for event in _TRACED}
 
 
 def via_of(symbol: str) -> int:
     """Which allocator a function belongs to, as a bit of schema.Via; 0 where it is outside of them all.
 
-    With schema.NESTING: met a second time in a stack, the function is itself the owner.
+    With schema.NESTING: met a second time in a stack, the function is itself the owner. With schema.LIFTED: as the call
+    site of a kmalloc, it stands for its caller.
     """
     return _BY_NAME.get(symbol.partition(".")[0].removesuffix("_noprof"), 0)
 

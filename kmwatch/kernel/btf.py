@@ -57,6 +57,11 @@ class Btf:
                 return None if found is None else offset + found[1]
         return None
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a struct; None where there is none."""
+        kind = self._find(name, _STRUCT)
+        return self._target(kind) if kind else None  # the same word as a size
+
     def function(self, name: str) -> int:
         """The BTF id of a kernel function; 0 where BTF does not know it."""
         return self._find(name, _FUNC)
@@ -64,14 +69,20 @@ class Btf:
     def prototype(self, event: str) -> tuple[str, ...] | None:
         """Types of the arguments of a tracepoint, as C writes them; None where BTF does not know the event."""
         typedef = self._find(f"btf_trace_{event}", _TYPEDEF)
-        if not typedef:
-            return None
-        proto = self._target(self._target(typedef))
+        types = self._parameters(self._target(self._target(typedef))) if typedef else None
+        return types and types[1:]  # the first is the probe's private data
+
+    def parameters(self, function: str) -> tuple[str, ...] | None:
+        """Types of the arguments of a function, as C writes them; None where BTF does not know it."""
+        known = self.function(function)
+        return self._parameters(self._target(known)) if known else None
+
+    def _parameters(self, proto: int) -> tuple[str, ...] | None:
         address, _, kind, count, _, _ = self._raw(proto)
         if kind != _PROTO:
             return None
         types = [struct.unpack("<II", ct.string_at(address + 12 + 8 * i, 8))[1] for i in range(count)]
-        return tuple(self._spell(each) for each in types[1:])  # the first is the probe's private data
+        return tuple(self._spell(each) for each in types)
 
     def _find(self, name: str, kind: int) -> int:
         return max(0, int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)))
@@ -121,8 +132,8 @@ class Btf:
         prefix = {_STRUCT: "struct ", _UNION: "union ", _ENUM: "enum "}.get(kind, "")
         if kind == _PTR:
             return f"{self._spell(self._target(number))} *"
-        if kind == _CONST:
-            return f"const {self._spell(self._target(number))}"
+        if kind in (_CONST, _VOLATILE):
+            return f"{'const' if kind == _CONST else 'volatile'} {self._spell(self._target(number))}"
         return prefix + name
 
 

@@ -81,6 +81,14 @@ class Symbols:
                 return int(line[:16], 16)
         return None
 
+    def length(self, name: str) -> int:
+        """Bytes from the beginning of a function to that of the next; 0 where there is no such function."""
+        wanted = name.encode()
+        for at, line in enumerate(self._lines[:-1]):
+            if line.endswith(wanted) and line[19:] == wanted:
+                return int(self._addresses[at + 1] - self._addresses[at])
+        return 0
+
     @cached_property
     def allocator_text(self) -> list[tuple[int, int]]:
         """Stretches of kernel text as (first address, Via bit or 0), sorted: which code belongs to the allocators."""

@@ -14,13 +14,13 @@ import numpy as np
 
 from kmwatch.errors import NotPossibleError
 from kmwatch.schema import BPF_DIR, Way
-from kmwatch.sources.probes import Probe
+from kmwatch.sources.probes import Function, Probe
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _INCLUDE = re.compile(r'^#include "([a-z]+\.h)"\n', re.MULTILINE)
-AGAIN = "_again"
-"""What the name of a second copy of a program ends in."""
+AGAIN, RETURN = "_again", "_return"
+"""What the names of a second copy of a program, and of the program at a function's return, end in."""
 
 _ENOENT = 2
 _SYS_BPF, _BPF_ENABLE_STATS = 321, 32  # arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/linux/bpf.h
@@ -55,16 +55,30 @@ def possible_cpus() -> int:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A probe and how it is to be attached; `again` is the second copy of a raw program, see bpf/again.h."""
+    """A probe and how it is to be attached; `again` is the second copy of a raw program, see bpf/again.h.
 
-    probe: Probe
+    `at` is the kernel's name of the function, where the probe is at one.
+    """
+
+    probe: Probe | Function
     way: Way
     again: bool = False
+    at: str = ""
 
     @property
-    def function(self) -> str:
-        """The name of its program in C."""
-        return self.probe.event + AGAIN if self.again else self.probe.event
+    def programs(self) -> tuple[str, ...]:
+        """The names of its programs in C; the first tells what it cost and missed."""
+        name, probe = self.probe.event, self.probe
+        if isinstance(probe, Probe):
+            return (name + AGAIN if self.again else name,)
+        if self.way == Way.FENTRY:  # the prefix tells BCC the kind of the program
+            return (f"{'kretfunc' if probe.returns else 'kfunc'}__{self.at}",)
+        return (name,) * probe.entry + (name + RETURN,) * probe.returns
+
+    @property
+    def name(self) -> str:
+        """What it is at, as `category:event`."""
+        return f"{self.probe.category}:{self.probe.event}"
 
 
 class Programs:
@@ -75,10 +89,12 @@ class Programs:
 
     def __init__(self, source: str, attachments: tuple[Attachment, ...], defines: dict[str, int]) -> None:
         self.attachments = attachments
-        self._copies: dict[Attachment, int] = {}
+        self._links: dict[Attachment, int] = {}
         firsts = (each for each in attachments if not each.again)
-        switches = {each.probe.define: each.way + 1 for each in firsts}  # RAW and TRACEPOINT of bpf/compat.h
+        # RAW and TRACEPOINT of bpf/compat.h, KPROBE and FENTRY of bpf/functions.h.
+        switches = {each.probe.define: each.way + 1 for each in firsts}
         flags = [f"-D{name}={value:#x}" for name, value in {**defines, **switches}.items()]
+        flags += [f"-DFUNCTION_{each.probe.event.upper()}={each.at}" for each in attachments if each.at]
         os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR / "headers")
         bcc = _bcc()
         self._lib = bcc.libbcc.lib
@@ -89,50 +105,74 @@ class Programs:
             except Exception as error:  # BCC raises bare Exception
                 raise NotPossibleError(f"the kernel or BCC refused {source}: {_reason(said(), error)}") from error
 
-    def _load(self, bpf_class: Any, each: Attachment) -> Any:
-        kind = bpf_class.RAW_TRACEPOINT if each.way == Way.RAW else bpf_class.TRACEPOINT
-        return self._bpf.load_func(each.function.encode(), kind)
+    def _load(self, bpf_class: Any, each: Attachment) -> dict[str, Any]:
+        """Its programs by name."""
+        kinds = {
+            Way.RAW: bpf_class.RAW_TRACEPOINT,
+            Way.TRACEPOINT: bpf_class.TRACEPOINT,
+            Way.KPROBE: bpf_class.KPROBE,
+            Way.FENTRY: bpf_class.TRACING,
+        }
+        return {name: self._bpf.load_func(name.encode(), kinds[each.way]) for name in each.programs}
 
     def attach(self) -> None:
         """Attach every program; all or none."""
         for each in self.attachments:
-            name = each.probe.event.encode()
             try:
-                if each.again:
-                    self._attach_again(each)
-                elif each.way == Way.RAW:
-                    self._bpf.attach_raw_tracepoint(tp=name, fn_name=name)
-                else:
-                    self._bpf.attach_tracepoint(tp=f"{each.probe.category}:{each.probe.event}".encode(), fn_name=name)
+                self._attach(each)
             except Exception as error:
                 self.close()
-                raise NotPossibleError(f"cannot attach to {each.probe.category}:{each.probe.event}: {error}") from error
+                raise NotPossibleError(f"cannot attach to {each.name}: {error}") from error
 
-    def _attach_again(self, each: Attachment) -> None:
-        """BCC attaches one program to a raw tracepoint; the kernel as many as one likes."""
-        fd = self._lib.bpf_attach_raw_tracepoint(self._programs[each].fd, each.probe.event.encode())
+    def _attach(self, each: Attachment) -> None:
+        first = each.programs[0]
+        name = first.encode()
+        if each.way == Way.KPROBE:
+            for program in reversed(each.programs):  # at the return first: no call is seen that is not seen to end
+                returns = program.endswith(RETURN)
+                attach = self._bpf.attach_kretprobe if returns else self._bpf.attach_kprobe
+                attach(event=each.at.encode(), fn_name=program.encode())
+        elif each.way == Way.FENTRY:
+            self._link(each, self._lib.bpf_attach_kfunc(self._programs[each][first].fd))
+        elif each.again:
+            # BCC attaches one program to a raw tracepoint; the kernel as many as one likes.
+            fd = self._programs[each][first].fd
+            self._link(each, self._lib.bpf_attach_raw_tracepoint(fd, each.probe.event.encode()))
+        elif each.way == Way.RAW:
+            self._bpf.attach_raw_tracepoint(tp=name, fn_name=name)
+        else:
+            self._bpf.attach_tracepoint(tp=each.name.encode(), fn_name=name)
+
+    def _link(self, each: Attachment, fd: int) -> None:
         if fd < 0:
             raise NotPossibleError(os.strerror(ct.get_errno()))
-        self._copies[each] = fd
+        self._links[each] = fd
 
     def detach(self, attachments: tuple[Attachment, ...] | None = None) -> None:
         """Detach some programs, every one by default; the maps stay readable until close()."""
         # A copy goes before its first, else it would take every event for missed.
         for each in reversed(self.attachments if attachments is None else attachments):
-            if each.again:
-                if each in self._copies:
-                    os.close(self._copies.pop(each))
-                continue
-            raw, ordinary = each.probe.event.encode(), f"{each.probe.category}:{each.probe.event}".encode()
-            if raw in self._bpf.raw_tracepoint_fds:
-                self._bpf.detach_raw_tracepoint(raw)
-            if ordinary in self._bpf.tracepoint_fds:
-                self._bpf.detach_tracepoint(ordinary)
+            if each in self._links:
+                os.close(self._links.pop(each))
+            elif not each.again:
+                self._detach(each)
+
+    def _detach(self, each: Attachment) -> None:
+        raw, ordinary, function = each.probe.event.encode(), each.name.encode(), each.at.encode()
+        if each.way == Way.RAW and raw in self._bpf.raw_tracepoint_fds:
+            self._bpf.detach_raw_tracepoint(raw)
+        elif each.way == Way.TRACEPOINT and ordinary in self._bpf.tracepoint_fds:
+            self._bpf.detach_tracepoint(ordinary)
+        elif each.way == Way.KPROBE:
+            if b"p_" + function in self._bpf.kprobe_fds:
+                self._bpf.detach_kprobe(function)
+            if b"r_" + function in self._bpf.kprobe_fds:
+                self._bpf.detach_kretprobe(function)
 
     def close(self) -> None:
         """Detach and free everything; a second call does no harm."""
-        while self._copies:
-            os.close(self._copies.popitem()[1])
+        while self._links:
+            os.close(self._links.popitem()[1])
         self._bpf.cleanup()
 
     def descriptor(self, name: str) -> int:
@@ -190,11 +230,12 @@ class Programs:
 
     def missed(self, each: Attachment) -> int:
         """Events that the kernel skipped a program for, because it was running already."""
-        return self._cost(self._programs[each].fd)[2]
+        return sum(self._cost(program.fd)[2] for program in self._programs[each].values())
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """By program: nanoseconds run and runs, while statistics are on."""
-        return {each.function: self._cost(program.fd)[:2] for each, program in self._programs.items()}
+        programs = (pair for programs in self._programs.values() for pair in programs.items())
+        return {name: self._cost(program.fd)[:2] for name, program in programs}
 
     def _cost(self, fd: int) -> tuple[int, int, int]:
         info = np.zeros(1, _PROG_INFO)

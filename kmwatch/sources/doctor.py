@@ -12,7 +12,7 @@ from kmwatch.kernel import abilities, tracefs
 from kmwatch.kernel.btf import Btf
 from kmwatch.kernel.gfp import running_table
 from kmwatch.kernel.symbols import Symbols
-from kmwatch.schema import Kind
+from kmwatch.schema import Kind, Way
 from kmwatch.sources.bpf import Attachment, Programs, bcc_version
 from kmwatch.sources.plan import Plan, make_plan
 
@@ -53,6 +53,7 @@ def examine(*, attach: bool) -> Iterator[Check]:
         yield Check("probes", ok=False, what=str(error), needed=True)
         return
     yield _context(plan)
+    yield _interrupts_off(plan)
     yield from _probes(plan, attach=attach)
 
 
@@ -91,18 +92,17 @@ def _btf_words() -> str:
 
 def _optional() -> Iterator[Check]:
     """What kmwatch does without: said so that nobody has to wonder."""
-    has = abilities.kprobes(tracefs.MOUNT_POINT)
-    without = "not in this kernel (CONFIG_KPROBES); only vmalloc before Linux 6.2 would need them"
-    what = {True: "available, not used", False: without, None: "only root can tell; not used"}[has]
-    yield Check("kprobes", bool(has), what)
+    without = abilities.kprobe()
+    yield Check("kprobes", not without, without or "available, used at functions that tell more than a tracepoint")
     try:
         btf = Btf()
     except KmwatchError:
-        yield Check("fentry", ok=False, what="needs BTF; not used")
+        yield Check("fentry", ok=False, what="needs BTF")
         return
     refused = abilities.fentry(btf)
     btf.close()
-    yield Check("fentry", not refused, f"refused ({refused}); not used" if refused else "available, not used")
+    used = "used where there are no kprobes" if without else "not used: a kprobe sees interrupts off, and it does not"
+    yield Check("fentry", not refused, f"refused ({refused})" if refused else f"available, {used}")
 
 
 def _context(plan: Plan) -> Check:
@@ -112,8 +112,15 @@ def _context(plan: Plan) -> Check:
     return Check("context", ok=True, what=f"preempt_count through {plan.context}")
 
 
+def _interrupts_off(plan: Plan) -> Check:
+    """A tracepoint program cannot see the flags of the processor."""
+    seen = [each.probe.event for each in plan.attachments if each.way == Way.KPROBE and len(each.programs) > 1]
+    what = f"seen at {' and '.join(seen)} only, by kprobes" if seen else "not seen: only a kprobe shows the flags"
+    return Check("interrupts off", bool(seen), what)
+
+
 def _probes(plan: Plan, *, attach: bool) -> Iterator[Check]:
-    attached = {f"{each.probe.category}:{each.probe.event}": each for each in plan.attachments}
+    attached = {each.name: each for each in plan.attachments}
     for name, how in plan.status.items():
         if name not in attached:
             yield Check(name, ok=False, what=how)

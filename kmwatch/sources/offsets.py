@@ -56,6 +56,22 @@ def caches(btf: Btf | None) -> dict[str, int]:
     return known if len(known) == len(members) else {}
 
 
+def objects(btf: Btf | None, symbols: Symbols) -> dict[str, int]:
+    """How to find the cache of an object by its page (bpf/caches.h); {} where this kernel does not show it."""
+    if not btf:
+        return {}
+    slab = btf.member_offset("slab", "slab_cache")
+    found = {
+        "SLAB_CACHE": btf.member_offset("page", "slab_cache") if slab is None else slab,
+        "PAGE_HEAD": btf.member_offset("page", "compound_head"),
+        "PAGE_STRUCT": btf.size("page"),
+        "PAGE_OFFSET_BASE": symbols.data("page_offset_base"),
+        "VMEMMAP_BASE": symbols.data("vmemmap_base"),
+    }
+    known = {name: value for name, value in found.items() if value is not None}
+    return known if len(known) == len(found) else {}
+
+
 def sizes(gfp: GfpTable) -> dict[str, int]:
     """Rows of the maps for this machine's CPUs, and the GFP bits that the programs look at."""
     cpus = possible_cpus()

@@ -18,11 +18,11 @@ import numpy as np
 from kmwatch import schema
 from kmwatch.batch import Cache, Host, Meta, Trust
 from kmwatch.errors import NotPossibleError
-from kmwatch.kernel import slab, tracefs, zones
+from kmwatch.kernel import abilities, slab, tracefs, zones
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.symbols import UNKNOWN, Symbols
 from kmwatch.schema import Counter, Kind, Phase, Way
-from kmwatch.sources.bpf import AGAIN, Programs, possible_cpus, run_time_statistics
+from kmwatch.sources.bpf import AGAIN, RETURN, Programs, possible_cpus, run_time_statistics
 from kmwatch.sources.plan import make_plan
 
 _TABLE, _CONFIG, _CACHE = schema.dtype("table"), schema.dtype("config"), schema.dtype("cache_info")
@@ -188,8 +188,8 @@ class RunningKernel:
         """CPU seconds in the programs: measured by the kernel in the first interval, then by the same rate an event."""
         if not self._nanoseconds:
             costs = self.programs.costs()
-            # A second copy runs for the same event as its first.
-            runs = sum(runs for name, (_, runs) in costs.items() if not name.endswith(AGAIN))
+            # A second copy runs for the same event as its first, and so does the program at a return.
+            runs = sum(runs for name, (_, runs) in costs.items() if not name.endswith((AGAIN, RETURN)))
             self._nanoseconds = sum(spent for spent, _ in costs.values()) / runs if runs else 0.0
             if runs:
                 self._statistics.close()
@@ -247,6 +247,7 @@ def _calibrate(programs: Programs, per_cpu_offset: int) -> bool:
             pages[at * mmap.PAGESIZE] = 1  # a page
             for descriptor in os.pipe():  # a kmalloc, and some cache objects
                 os.close(descriptor)
+            abilities.programs()  # a vmalloc, of a program
     seen = [programs.read_array("config", _CONFIG, way) for way in Way]
     for way, config in zip(Way, seen, strict=True):
         config["self_tgid"] = max(each["self_tgid"] for each in seen)

@@ -51,7 +51,7 @@ def any_row(draw: random.Random) -> Row:
         lambda: rows.area(site, 4096 << order, context=context),
         lambda: rows.area(site, 4096 << order, kind=draw.choice([Kind.IOREMAP, Kind.VMAP])),
         lambda: rows.percpu(site, asked, gfp=gfp, failed=failed, bytes_alloc=asked),
-        lambda: rows.row(draw.choice([Kind.KFREE, Kind.VFREE, Kind.PERCPU_FREE]), site),
+        lambda: rows.row(draw.choice([Kind.KFREE, Kind.VFREE, Kind.IOUNMAP, Kind.PERCPU_FREE]), site),
         lambda: {**rows.pages(site, order), **freed, "kind": Kind.PAGE_FREE},
         lambda: {**rows.object_of(_FILP, site), **freed, "kind": Kind.CACHE_FREE},
         lambda: rows.row(
