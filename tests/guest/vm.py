@@ -5,13 +5,13 @@ come back through a directory that both share, so that nothing is lost when the 
 processor: what is under test is the kernel, and nested virtualisation is not to be had everywhere.
 """
 
-import ctypes
 import lzma
+import re
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from tests.guest.kernels import CACHE, Kernel
 _BOOT_SECONDS = 60.0
 _TRIES = 3  # a boot that hangs is tried again
 _POLL = 0.05
+_TAIL = 4000  # characters; an oops with its registers and stack has about as many
+_CRASH = re.compile(r"BUG: |kernel BUG at |Oops: |Kernel panic|general protection fault|Internal error")
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 # Without the HPET some boots wait for a timer tick that never comes.
 _MACHINE = "q35,smm=off,vmport=off,sata=off,smbus=off,i8042=off,usb=off"
@@ -52,13 +54,14 @@ $b mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share /r
 exec $b switch_root /root /bin/sh /run/guest/script
 """
 _SCRIPT = """export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
-export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 KMWATCH_RESULTS=/run/guest/results
 : > /run/guest/booted
 mkdir -p /lib/modules/{release}
 mount --bind {modules} /lib/modules/{release}
 cd {directory}
 sh /run/guest/command < /dev/null > /run/guest/output 2>&1
 echo $? > /run/guest/code.new
+dmesg > /run/guest/log
 mv /run/guest/code.new /run/guest/code
 while :; do sleep 9; done
 """
@@ -69,17 +72,28 @@ class GuestError(Exception):
 
 
 @dataclass(frozen=True)
+class Guest:
+    """What a guest is given: memory as QEMU takes it, CPUs, and the seconds after which it is ended."""
+
+    memory: str = "1G"
+    cpus: int = 2
+    seconds: float = 900.0
+
+
+@dataclass(frozen=True)
 class Ended:
-    """What the command left: its exit code, and its output and errors as one text."""
+    """What the command left: its exit code, its output and errors as one text, and the kernel's log."""
 
     code: int
     output: str
+    log: str
 
 
-def run(kernel: Kernel, command: str, directory: Path, *, memory: str = "2G", cpus: int = 2, seconds: float) -> Ended:
+def run(kernel: Kernel, command: str, directory: Path, guest: Guest, results: Path, stop: threading.Event) -> Ended:
     """Boot, run a command of the shell in a directory of the host, and end the guest.
 
-    Raises GuestError for a guest that does not boot, dies, or takes longer than `seconds`.
+    What the command leaves in the directory that KMWATCH_RESULTS names is copied to `results`, whatever became of it.
+    Raises GuestError for a guest that does not boot, dies, takes too long, or is told to stop.
     """
     initrd = _initrd(kernel)
     for last in (False,) * (_TRIES - 1) + (True,):
@@ -88,58 +102,78 @@ def run(kernel: Kernel, command: str, directory: Path, *, memory: str = "2G", cp
             script = _SCRIPT.format(release=kernel.release, modules=kernel.modules, directory=directory)
             (share / "script").write_text(script)
             (share / "command").write_text(command + "\n")
+            (share / "results").mkdir()
             with (share / "qemu.log").open("wb") as log:
-                argv = _argv(kernel, initrd, share, memory, cpus)
-                qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_us)  # noqa: PLW1509  # one thread
+                qemu = subprocess.Popen(
+                    _argv(kernel, initrd, share, guest), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
             try:
-                ended = _watch(qemu, share, seconds)
+                ended = _watch(qemu, share, guest.seconds, stop)
             finally:
                 qemu.kill()
                 qemu.wait()
+                shutil.copytree(share / "results", results, dirs_exist_ok=True)
             if ended or last:
                 return ended or _fail(share, f"the guest did not boot within {_BOOT_SECONDS:.0f} s, {_TRIES} times")
     raise AssertionError
 
 
-def _watch(qemu: "subprocess.Popen[bytes]", share: Path, seconds: float) -> Ended | None:
+def _watch(qemu: "subprocess.Popen[bytes]", share: Path, seconds: float, stop: threading.Event) -> Ended | None:
     """What the command left; None where the guest did not boot."""
     begun = time.monotonic()
     while not (share / "booted").exists():
         if qemu.poll() is not None or time.monotonic() - begun > _BOOT_SECONDS:
             return None
-        time.sleep(_POLL)
+        _pause(share, stop)
     while not (share / "code").exists():
         if qemu.poll() is not None:
             _fail(share, "the guest died")
         if time.monotonic() - begun > seconds:
             _fail(share, f"the command did not end within {seconds:.0f} s")
-        time.sleep(_POLL)
-    return Ended(int((share / "code").read_text()), (share / "output").read_text(errors="replace"))
+        _pause(share, stop)
+    output, log = ((share / name).read_text(errors="replace") for name in ("output", "log"))
+    return Ended(int((share / "code").read_text()), output, log)
+
+
+def _pause(share: Path, stop: threading.Event) -> None:
+    if stop.wait(_POLL):
+        _fail(share, "the guest was not wanted any more")
+
+
+def complaints(log: str) -> list[str]:
+    """Lines of a kernel's log that no test may cause: a bug that it found in itself, an oops."""
+    return [line for line in log.splitlines() if _CRASH.search(line)]
 
 
 def _fail(share: Path, what: str) -> Ended:
     told = [
-        f"{name}: {(share / name).read_text(errors='replace')[-3000:]}"
+        f"{name}: {tail((share / name).read_text(errors='replace'))}"
         for name in ("output", "console", "qemu.log")
         if (share / name).exists()
     ]
     raise GuestError("\n".join([what, *told]))
 
 
-def _argv(kernel: Kernel, initrd: Path, share: Path, memory: str, cpus: int) -> list[str]:
-    arguments = ["qemu-system-x86_64", "-machine", _MACHINE, "-accel", "tcg,thread=multi", "-cpu", _CPU]
-    arguments += ["-m", memory, "-smp", str(cpus), "-nodefaults", "-display", "none", "-no-reboot"]
+def tail(text: str) -> str:
+    """The end of a log, or what there is from the kernel's first cry on: what follows it is of no interest."""
+    crash = _CRASH.search(text)
+    if not crash:
+        return text[-_TAIL:]
+    begin = text.rfind("\n", 0, crash.start()) + 1
+    return text[begin : begin + 2 * _TAIL]
+
+
+def _argv(kernel: Kernel, initrd: Path, share: Path, guest: Guest) -> list[str]:
+    # A guest must not outlive the tests.
+    arguments = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
+    arguments += ["-machine", _MACHINE, "-accel", "tcg,thread=multi", "-cpu", _CPU]
+    arguments += ["-m", guest.memory, "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-no-reboot"]
     arguments += ["-serial", f"file:{share / 'console'}"]
     arguments += ["-kernel", str(kernel.image), "-initrd", str(initrd), "-append", _ARGUMENTS]
     for tag, path, more in (("root", "/", ",readonly=on,multidevs=remap"), ("share", str(share), "")):
         arguments += ["-fsdev", f"local,id={tag},path={path},security_model=none{more}"]
         arguments += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     return arguments
-
-
-def _die_with_us() -> None:
-    """A guest must not outlive the tests (PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _initrd(kernel: Kernel) -> Path:

@@ -9,8 +9,6 @@ import pytest
 
 from tests.live.watching import MESSAGE, ROOT, Workload, message_parts, rounded
 
-pytestmark = pytest.mark.live
-
 
 @pytest.fixture(scope="module")
 def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
