@@ -2,7 +2,8 @@
 # Everything that kmwatch needs on this machine: distribution packages, then .venv/. Safe to run again: seconds.
 #
 #   scripts/setup.sh          what running kmwatch needs
-#   scripts/setup.sh tests    the same, and what the tests need: a C compiler, pytest, ruff, mypy
+#   scripts/setup.sh tests    the same, and what the tests need: a C compiler, pytest, ruff, mypy; on Debian also QEMU
+#                             and what a kernel module is built with, which the tests can do without
 #
 # Exit codes: 0 done, 3 this user may not install packages, 5 a step failed (its output is shown).
 set -eu
@@ -51,6 +52,29 @@ missing_packages() {
     [ "$want" != tests ] || has_compiler || printf '%s ' "$compiler"
 }
 
+# What tests/guest boots other kernels with, and builds a module for them: for Debian on x86-64 only.
+missing_guest_packages() {
+    [ "$want" = tests ] && command -v apt-get >/dev/null && [ "$(dpkg --print-architecture)" = amd64 ] &&
+        grep -qx 'ID=debian' /etc/os-release || return 0
+    while read -r place package; do
+        case $place in
+        /*) [ -e "$place" ] ;;
+        *) command -v "$place" >/dev/null ;;
+        esac || printf '%s ' "$package"
+    done <<END
+qemu-system-x86_64 qemu-system-x86
+busybox busybox-static
+depmod kmod
+setpriv util-linux
+make make
+gcc gcc
+ld binutils
+/usr/include/stdio.h libc6-dev
+/usr/lib/x86_64-linux-gnu/libelf.so.1 libelf1
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+END
+}
+
 install_packages() {
     if command -v apt-get >/dev/null; then
         tool='apt-get install -y --no-install-recommends'
@@ -94,6 +118,8 @@ is_done() {
 }
 
 build_venv() {
+    # `venv --clear` would empty the directory behind a link, which is another checkout's, and only then refuse.
+    [ ! -L "$venv" ] || stop 5 "$venv is a link to $(readlink "$venv"): remove the link and run make again"
     if ! venv_fits; then
         quietly "creating $venv from $("$python" -V)" "remove $venv and run make again" "$python" -m venv --clear "$venv"
         # Dependency groups need pip 25.1; Debian 12 and Ubuntu 24.04 have older ones.
@@ -119,6 +145,9 @@ trap 'rm -f "$log"' EXIT
 packages=$(missing_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || install_packages $packages
+packages=$(missing_guest_packages)
+# shellcheck disable=SC2086  # a list of words
+[ -z "$packages" ] || (install_packages $packages) || say "without these the guest tests are skipped: $packages"
 has_bcc || stop 5 "$python cannot import bcc although its package is installed; see: $python -c 'import bcc'"
 is_done && exit 0
 build_venv
