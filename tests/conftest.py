@@ -25,8 +25,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test below tests/TIER/ belongs to that tier; nobody has to remember the marker."""
-    tier = item.path.relative_to(_HERE).parts[0]
+    """A test below tests/TIER/ belongs to that tier; nobody has to remember the marker.
+
+    What runs inside a guest is live there.
+    """
+    parts = item.path.relative_to(_HERE).parts
+    tier = "live" if parts[:2] == ("guest", "inside") else parts[0]
     if tier in TIERS:
         item.add_marker(tier)
 

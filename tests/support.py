@@ -2,6 +2,9 @@
 
 import importlib.util
 import os
+import platform
+import shutil
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -30,13 +33,47 @@ def why_not_live() -> str:
     return ""
 
 
+# What boots a guest, fetches its kernel, and compiles a module for it, by the Debian package that has it.
+_GUEST_PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "setpriv": "util-linux",
+    "apt-get": "apt",
+    "depmod": "kmod",
+    "make": "make",
+    "gcc": "gcc",
+    "ld": "binutils",
+}
+_DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+def why_not_guest() -> str:
+    """Why other kernels cannot be booted here, or an empty string. Whether they can be fetched shows later."""
+    if platform.machine() != "x86_64":
+        return "the guests' kernels and the module in them are for x86-64"
+    if missing := sorted({package for program, package in _GUEST_PROGRAMS.items() if not shutil.which(program)}):
+        return f"not installed: {', '.join(missing)}; run `make setup-tests`"
+    if _wants_a_loader(Path(str(shutil.which("busybox")))):
+        return "busybox is not the static one: apt install busybox-static"
+    if not _DEBIAN_KEYS.exists():
+        return "no debian-archive-keyring: Debian's kernels could not be verified"
+    return ""
+
+
+def _wants_a_loader(program: Path) -> bool:
+    """Whether it is linked dynamically: a 64-bit ELF file with a program header of the type PT_INTERP."""
+    head = program.read_bytes()[:4096]
+    (start,), (size, count) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<2H", head, 54)
+    return any(struct.unpack_from("<I", head, start + at * size) == (3,) for at in range(count))
+
+
 def _effective_capabilities() -> int:
     status = Path("/proc/self/status").read_text()
     return int(status.partition("CapEff:")[2].split()[0], 16)
 
 
 # Marker of a tier -> why it cannot run here. What no entry is needed for is the unit tier.
-TIERS: dict[str, Callable[[], str]] = {"live": why_not_live}
+TIERS: dict[str, Callable[[], str]] = {"live": why_not_live, "guest": why_not_guest}
 
 
 def required_tiers(value: str) -> frozenset[str]:
