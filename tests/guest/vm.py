@@ -28,8 +28,10 @@ _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 _MACHINE = "q35,smm=off,vmport=off,sata=off,smbus=off,i8042=off,usb=off"
 # TCG does `rep stosb` byte by byte; page tables of four levels are cheaper than of five.
 _CPU = "max,erms=off,la57=off"
+# On a busy host an emulated processor stands still for longer than the kernel's watchdogs allow.
 _ARGUMENTS = (
     "console=ttyS0 quiet panic=-1 oops=panic init_on_alloc=0 mitigations=off selinux=0 apparmor=0 audit=0"
+    " nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
     " cryptomgr.notests tsc=reliable no_timer_check random.trust_cpu=on rcupdate.rcu_expedited=1"
 )
 _INIT = """#!/bin/busybox sh
