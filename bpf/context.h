@@ -118,7 +118,7 @@ static __always_inline u8 context_bits(struct config *config, struct where *wher
 /*
  * While calibrating: kmwatch makes system calls whose allocations may sleep, so all that they show of depth is what the
  * probe machinery adds (1 on 6.18, 0 on 7.x for a raw tracepoint: never assumed). The same events tell kmwatch's pid in
- * the initial namespace.
+ * the initial namespace, and where the nodes are (freelists.h).
  */
 static __always_inline void calibrate(struct config *config, struct where *where)
 {
@@ -135,6 +135,7 @@ static __always_inline void calibrate(struct config *config, struct where *where
 	if (!config->samples || where->rcu_nesting < config->rcu_depth)
 		config->rcu_depth = where->rcu_nesting;
 	config->samples++;
+	find_nodes();
 }
 
 /*

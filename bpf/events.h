@@ -28,6 +28,8 @@ enum kind {
 	KIND_IOUNMAP = 17,       /* function:iounmap, or vmalloc:free_vmap_area_noflush by it: device memory mapped no more */
 };
 
+#define KINDS 18 /* a place for each kind, as programs of different kinds can interrupt each other */
+
 /* Where the CPU was. No bit set is a process that may sleep. */
 enum context {
 	CONTEXT_SOFTIRQ = 1,     /* serving a soft interrupt */

@@ -28,6 +28,8 @@ static __always_inline int on_kmalloc(u32 way, void *ctx, u64 site, u64 ptr, u64
 		return 0;
 	key.bytes_alloc = capped(allocated);
 	key.failed = !ptr;
+	if (!ptr)
+		keep_free_lists(&key, requested);
 	return keep_kmalloc(ctx, &key, ptr, requested, allocated);
 }
 
@@ -53,6 +55,8 @@ static __always_inline int on_cache_alloc(u32 way, void *ctx, u64 site, u64 ptr,
 	key.failed = !ptr;
 	key.cache = cache;
 	key.bytes_alloc = allocated;
+	if (!ptr)
+		keep_free_lists(&key, requested);
 	return keep_request(ctx, FRONT_CACHE_ALLOC, &key, ptr, requested);
 }
 
@@ -82,6 +86,7 @@ static __always_inline int on_page_alloc(u32 way, void *ctx, u64 pfn, u32 order,
 	if (pfn == ~0ULL) {
 		key.failed = 1;
 		pfn = 0;
+		keep_free_lists(&key, 0);
 	} else if (zones) {
 		u16 where = meaning_of(zones, pfn);
 
@@ -123,6 +128,8 @@ static __always_inline int on_area(u32 way, void *ctx, u64 address, u64 size, bo
 	key.kind = owner.via & VIA_IOREMAP ? KIND_IOREMAP : owner.via & VIA_VMALLOC ? KIND_VMALLOC : KIND_VMAP;
 	if (told_by_function(key.kind))
 		return 0;
+	if (failed)
+		keep_free_lists(&key, size - PAGE_SIZE);
 	return keep_request(ctx, NO_FRONT, &key, failed ? 0 : address, size - PAGE_SIZE);
 }
 
@@ -152,6 +159,8 @@ static __always_inline int on_percpu_alloc(u32 way, void *ctx, u64 site, u64 ptr
 		find_owner(ctx, &owner);
 	key.site = owner.site;
 	key.bytes_alloc = capped(allocated);
+	if (!ptr)
+		keep_free_lists(&key, requested);
 	return keep_request(ctx, NO_FRONT, &key, ptr, requested);
 }
 

@@ -51,4 +51,32 @@ enum stacks {
 	STACKS_ALL = 3,     /* every allocation */
 };
 
+/* A zone of memory, as struct zone has it: what is free in it, and what must stay free. */
+struct zone_state {
+	__u64 free;         /* free, as the kernel counts it, per-CPU differences left out; pages */
+	__u64 cma;          /* free in CMA areas; pages */
+	__u64 watermark[3]; /* min, low and high; pages */
+	__u64 boost;        /* what the watermarks are raised by; pages */
+	__u64 managed;      /* owned by the page allocator; pages */
+	__u64 highatomic;   /* set aside for atomic requests, the free ones where the kernel counts them; pages */
+	__u64 reserve[8];   /* lowmem_reserve, by zone that a request may use at most; pages */
+	__u32 blocks[16];   /* free blocks by order; count */
+	__u8 owners[16];    /* by order: bit n where migrate type n has a free block; bits */
+};
+
+/* What was free when an allocation failed, seen by the program of its event. */
+struct free_lists {
+	__u64 time;      /* CLOCK_MONOTONIC; nanoseconds */
+	__u64 requested; /* asked for, 0 where it follows from cache or order; bytes */
+	char comm[16];   /* command name of the thread that ran; text */
+	__u32 pid;       /* that thread, in the initial namespace; pid */
+	__u32 cgroup;    /* 1 where its memory cgroup or one above had no room for the request; flag */
+	struct zone_state zones[16]; /* in the order of zone_places */
+};
+
+/* Where the populated zones are; written by Python. */
+struct zone_places {
+	__u64 address[16]; /* of the struct zone, 0 after the last; address */
+};
+
 #endif

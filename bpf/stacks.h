@@ -9,7 +9,6 @@
 #define STACK_ROWS 16384
 #define STACK_DEPTH 32
 #define STACK_PERIOD 127 /* a prime, so that it does not fall in step with a workload */
-#define KINDS 18 /* a place for each kind, as programs of different kinds can interrupt each other */
 
 BPF_PERCPU_ARRAY(stack_scratch, struct stack, KINDS);
 BPF_PERCPU_ARRAY(stack_turn, u32, 1);

@@ -107,7 +107,7 @@ class Meta:
     """The kernel that a source observes. The tables only grow; batches hold indices into sites and caches.
 
     tasks, stacks: by number; a stack is indices into `sites`, innermost first.
-    failures: those that a kernel log told of, with what was free then.
+    failures: those of which is known what was free then: told by a kernel log, or the latest of each row of a ledger.
     doubts: one line for each thing that is missing from a capture.
     start: seconds since the epoch at which the time of events is 0; 0.0 where unknown.
     zones: names in the order of /proc/zoneinfo, as the zone column numbers them.

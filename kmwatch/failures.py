@@ -1,4 +1,4 @@
-"""One allocation failure as the kernel logged it: what was asked, by whom, and what was free then.
+"""One allocation failure: what was asked, by whom, and what was free then, as the kernel logged it or a program saw it.
 
 The log's page counts and kilobytes are all kept in pages, so that they can be compared; `page_size` says how large a
 page is. Why it failed is said by kmwatch.verdicts.
@@ -10,14 +10,23 @@ from typing import Any
 
 from kmwatch.errors import BadInputError
 
-KINDS = ("page", "slab", "vmalloc")
-"""page: the page allocator had no pages; slab: a cache got no new slab; vmalloc: no area or no pages for one."""
+KINDS = ("page", "slab", "vmalloc", "percpu")
+"""page: the page allocator had no pages; slab: a cache got no new slab; vmalloc: no area or no pages for one;
+percpu: no room in the per-CPU chunks."""
+
+TAKEN = {
+    "log": "read from the kernel log",
+    "program": "free lists read by the program that saw the failure",
+}
+"""Where the state of the zones is from, in words."""
 
 MOST_KEPT = 1000
-"""Failures of a log that are kept in detail at most; the events of all are counted."""
+"""Failures that are kept in detail at most; the events of all are counted."""
 
+_EVENTS = ("kmalloc", "cache_alloc", "page_alloc", "vmalloc", "percpu_alloc", "ioremap", "vmap")
+_OF_OLD = {"taken": "log", "event": ""}  # what captures of kmwatch 0.1 lack
 _MOST_ZONES, _MOST_ORDERS, _MOST_FRAMES, _LONGEST = 512, 32, 64, 256
-_AGAIN = "the logged failures are damaged or not kmwatch's: record the capture again"
+_AGAIN = "the failures are damaged or not kmwatch's: record the capture again"
 
 
 @dataclass(frozen=True)
@@ -58,16 +67,17 @@ class SlabState:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a kernel log says of one failure.
+    """What is known of one failure.
 
-    seconds: since the start of the log; stamp: the time as the log has it.
+    taken: one of TAKEN. event: the kind of the event that a program saw, in lower case; "" where a log told of it.
+    seconds: since the start of the log, or of the watching; stamp: the time as the log has it.
     order: of the pages; for a cache the smallest order that it can use. size: bytes of a vmalloc, else 0.
     gfp: mask in the table of the capture; mode: as logged, number and names. context: bits of schema.Context.
     node: asked for, -1 for any; nodes: those allowed, empty for all. kernel: its version, "" where unknown.
     cache, object_size, buffer_size: of a slab, sizes in bytes; "" and 0 where none.
     site: the first frame outside the allocators; symbol: its function; caller: the first beyond helpers like
     __alloc_skb() and dma_alloc_attrs(), whose request it is. stack: functions, innermost first.
-    cgroup: the log says that a memory cgroup was at its limit. page_size: bytes.
+    cgroup: a memory cgroup was at its limit. page_size: bytes.
     """
 
     kind: str
@@ -94,6 +104,8 @@ class Failure:
     slabs: tuple[SlabState, ...] = ()
     cgroup: bool = False
     page_size: int = 4096
+    taken: str = "log"
+    event: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The failure as plain data, for a capture."""
@@ -102,9 +114,11 @@ class Failure:
     @classmethod
     def from_json(cls, data: object) -> "Failure":
         """The failure that `to_json` wrote; raises BadInputError on anything else."""
-        known = _checked(cls, data, _FAILURE)
+        known = _checked(cls, {**_OF_OLD, **data} if isinstance(data, dict) else data, _FAILURE)
         if known["kind"] not in KINDS or known["page_size"] not in (1 << 12, 1 << 13, 1 << 14, 1 << 16, 1 << 18):
-            raise BadInputError(f"{data!r:.60} is not a logged failure; {_AGAIN}")
+            raise BadInputError(f"{data!r:.60} is not a failure; {_AGAIN}")
+        if known["event"] not in (_EVENTS if known["taken"] == "program" else ("",)):
+            raise BadInputError(f"{known['event']!r:.60} is not an event that fails; {_AGAIN}")
         zones = tuple(ZoneState(**_zone(row)) for row in known.pop("zones"))
         slabs = tuple(SlabState(**_checked(SlabState, row, _SLAB)) for row in known.pop("slabs"))
         return cls(**known, zones=zones, slabs=slabs)
@@ -162,6 +176,8 @@ _FAILURE: dict[str, Check] = {
     "zones": _list(_MOST_ZONES, lambda value: isinstance(value, dict)),
     "slabs": _list(_MOST_ZONES, lambda value: isinstance(value, dict)),
     "cgroup": lambda value: isinstance(value, bool),
+    "taken": lambda value: isinstance(value, str) and value in TAKEN,
+    "event": _text,
 }
 
 
@@ -169,7 +185,7 @@ def _checked(what: type, data: object, checks: dict[str, Check]) -> dict[str, An
     """The fields of `what`, all of them sane, lists as tuples."""
     names = {each.name for each in fields(what)}
     if not isinstance(data, dict) or set(data) != names or not all(checks[name](data[name]) for name in names):
-        raise BadInputError(f"{data!r:.60} is not a logged failure; {_AGAIN}")
+        raise BadInputError(f"{data!r:.60} is not a failure; {_AGAIN}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 

@@ -16,7 +16,7 @@ BPF_DIR = next(path for path in (_HERE / "bpf", _HERE.parent / "bpf") if path.is
 _TYPES = {"__u8": "u1", "__u16": "<u2", "__u32": "<u4", "__u64": "<u8", "char": "S"}
 _STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 _MEMBER = re.compile(r"^\t(\w+) (\w+)(?:\[(\d+)\])?;\s*/\* (.*); (.*) \*/$", re.MULTILINE)
-_NESTED = re.compile(r"^\tstruct (\w+) (\w+);$", re.MULTILINE)
+_NESTED = re.compile(r"^\tstruct (\w+) (\w+)(?:\[(\d+)\])?;", re.MULTILINE)
 _NAME = re.compile(r"^\t(?:struct )?\w+ (\w+)(?:\[\d+\])?;", re.MULTILINE)
 _ENUM = re.compile(r"^enum (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 _VALUE = re.compile(r"^\t([A-Z_]+) = (\d+),\s*(?:/\* (.*) \*/)?$", re.MULTILINE)
@@ -58,7 +58,10 @@ def members(struct: str) -> tuple[Member, ...]:
 @functools.cache
 def dtype(struct: str) -> "np.dtype[np.void]":
     """The numpy type of a struct, byte for byte; a struct there has no padding."""
-    nested: dict[str, Any] = {name: (name, dtype(inner)) for inner, name in _NESTED.findall(_body(struct))}
+    nested: dict[str, Any] = {
+        name: (name, dtype(inner), (int(length),) if length else ())
+        for inner, name, length in _NESTED.findall(_body(struct))
+    }
     flat: dict[str, Any] = {each.name: (each.name, each.type, each.shape) for each in members(struct)}
     return np.dtype([{**flat, **nested}[name] for name in _NAME.findall(_body(struct))])
 

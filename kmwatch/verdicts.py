@@ -1,7 +1,7 @@
-"""Why an allocation failed, judged from what the kernel logged of the zones, in words.
+"""Why an allocation failed, judged from what the zones had, in words.
 
-The judgement repeats the kernel's own test (kmwatch.watermarks) on the logged numbers. The approximations: the zones
-are those of the log, which is written a little after the failure; of the reserves for __GFP_HIGH (half of `min`, and a
+The judgement repeats the kernel's own test (kmwatch.watermarks) on their numbers. The approximations: a log is written,
+and a program looks, a little after the failure; of the reserves for __GFP_HIGH (half of `min`, and a
 quarter of the rest where the caller cannot wait) all is granted; those for the OOM killer's victims are left out.
 """
 
@@ -32,7 +32,7 @@ VERDICTS = {
     "fragmentation": "enough memory was free, but not in one piece",
     "lowmem_reserve": "the free memory was kept for requests that can use no other zone",
     "depletion": "memory was short",
-    "unknown": "the log does not tell",
+    "unknown": "the state of the zones does not tell",
 }
 """What a failure can be judged to be, and what that means."""
 
@@ -121,13 +121,19 @@ def _of_cgroup(case: _Case) -> _Judgement:
 def _nothing_short(case: _Case) -> _Judgement:
     """What the zones do not explain."""
     enough = _enough(case)
+    program = case.failure.taken == "program"
+    if not case.tried and program:
+        return "unknown", "no zone could be read"
     if not case.tried:
         return "unknown", "the log has no Mem-Info for it: the kernel shows it only now and then (rate limit)"
     if not enough:
         return None
     if case.failure.kind == "vmalloc":
         return "unknown", "memory was free: the vmalloc address space, or room for its page tables, ran out"
-    return "unknown", f"when the log was written, {enough[0].zone.name} had enough: others had freed memory by then"
+    if case.failure.kind == "percpu":
+        return "unknown", "memory was free: the per-CPU chunks had no room, and whoever cannot wait gets no new one"
+    when = "when the program looked" if program else "when the log was written"
+    return "unknown", f"{when}, {enough[0].zone.name} had enough: others had freed memory by then"
 
 
 def _hopeless(case: _Case) -> _Judgement:
@@ -239,6 +245,8 @@ def _asked(failure: Failure, gfp: GfpTable, asked: str) -> str:
     pages += " contiguous" if failure.order else ""
     if failure.kind == "vmalloc":
         pages = f"a vmalloc of {_bytes(failure.size)}" if failure.size else "a vmalloc"
+    elif failure.kind == "percpu":
+        pages = f"per-CPU memory of {_bytes(failure.size)}"
     elif failure.kind == "slab":
         least = f", slabs of order {failure.order} or more" if failure.order else ""
         pages = f"an object of {failure.cache or 'a cache'} ({failure.object_size} bytes{least})"
@@ -250,7 +258,7 @@ def _asked(failure: Failure, gfp: GfpTable, asked: str) -> str:
 def _free(failure: Failure, gfp: GfpTable, tried: list[Tried]) -> str:
     """What was free in the zones that the request may use, the largest first."""
     if not tried:
-        return "the log does not show what was free"
+        return "what was free is not known"
     ranked = sorted(tried, key=lambda each: -each.zone.free)
     several = len({each.zone.node for each in tried}) > 1
     words = [_state(failure, gfp, each, several=several) for each in ranked[:2]]

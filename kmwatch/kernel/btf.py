@@ -14,8 +14,8 @@ from kmwatch.errors import NotPossibleError
 PATH = Path("/sys/kernel/btf/vmlinux")
 
 # include/uapi/linux/btf.h
-_INT, _PTR, _STRUCT, _UNION, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _FUNC, _PROTO, _DATASEC, _TAG = (
-    1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 15, 18,
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _FUNC, _PROTO, _DATASEC, _TAG = (
+    1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 15, 18,
 )  # fmt: skip
 _QUALIFIERS = (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TAG)
 
@@ -37,13 +37,29 @@ class Btf:
 
     def member_offset(self, name: str, path: str) -> int | None:
         """Offset in bytes of a member, `a.b` through nested structs; None where this kernel has no such member."""
-        kind, total = self._find(name, _STRUCT), 0
-        for part in path.split("."):
-            found = self._member(kind, part) if kind else None
-            if found is None:
-                return None
-            kind, total = self._bare(found[0]), total + found[1]
-        return total
+        found = self._walk(name, path)
+        return found[1] if found else None
+
+    def length(self, name: str, path: str) -> int | None:
+        """How many elements a member has that is an array; None where it is none."""
+        found = self._walk(name, path)
+        if not found or self._raw(found[0])[2] != _ARRAY:
+            return None
+        return int(struct.unpack("<III", ct.string_at(self._raw(found[0])[0] + 12, 12))[2])
+
+    def size(self, name: str) -> int | None:
+        """Bytes that a struct takes; None where this kernel has no such struct."""
+        number = self._find(name, _STRUCT)
+        return self._raw(number)[5] if number else None
+
+    def values(self, name: str) -> dict[str, int]:
+        """The values of an enum by name; empty where this kernel has no such enum."""
+        number = self._find(name, _ENUM)
+        if not number:
+            return {}
+        address, _, _, count, _, _ = self._raw(number)
+        pairs = [struct.unpack("<Ii", ct.string_at(address + 12 + 8 * i, 8)) for i in range(count)]
+        return {(self._lib.btf__name_by_offset(self._btf, at) or b"").decode(): value for at, value in pairs}
 
     def percpu_offset(self, path: str) -> int | None:
         """Offset in bytes of a per-CPU variable, or of `variable.member`, in its section; None where there is none."""
@@ -83,6 +99,16 @@ class Btf:
             return None
         types = [struct.unpack("<II", ct.string_at(address + 12 + 8 * i, 8))[1] for i in range(count)]
         return tuple(self._spell(each) for each in types)
+
+    def _walk(self, name: str, path: str) -> tuple[int, int] | None:
+        """Type, without qualifiers, and offset in bytes of a member; None where there is none."""
+        kind, total = self._find(name, _STRUCT), 0
+        for part in path.split("."):
+            found = self._member(kind, part) if kind else None
+            if found is None:
+                return None
+            kind, total = self._bare(found[0]), total + found[1]
+        return kind, total
 
     def _find(self, name: str, kind: int) -> int:
         return max(0, int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)))

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from kmwatch import contexts
+from kmwatch.failures import Failure
 from kmwatch.findings import Finding, rule
 from kmwatch.ledger import ALLOCATIONS, MAPPINGS, Ledger
+from kmwatch.rules.failures import key_of, logged, seen, why
 from kmwatch.schema import Kind
 from kmwatch.units import number
 
@@ -70,16 +72,30 @@ def sleeping_in_atomic(ledger: Ledger) -> Iterator[Finding]:
         )
 
 
-def _failed(ledger: Ledger, group: Any, times: int, advice: str) -> Finding:
+def _failed(ledger: Ledger, which: str, advice: str, *, may_sleep: bool | None = None) -> Iterator[Finding]:
+    """A finding for each group with failures in the column `which`, with what was free where a program has seen it."""
+    if logged(ledger):  # KM205 says more of the same
+        return
+    known = seen(ledger)
+    for group in _groups(ledger):
+        if (times := int(group[which])) > 0 and may_sleep in (None, bool(group["may_sleep"])):
+            yield _finding(ledger, group, times, advice, known.get(key_of(ledger, group)))
+
+
+def _finding(ledger: Ledger, group: Any, times: int, advice: str, failure: Failure | None) -> Finding:
     evidence = _evidence(ledger, group)
-    return Finding(
-        site=ledger.meta.sites[group["site"]].label,
-        message=f"{evidence['kind']} of order {evidence['order']} with {evidence['gfp']} in {evidence['context']} "
+    message = (
+        f"{evidence['kind']} of order {evidence['order']} with {evidence['gfp']} in {evidence['context']} "
         f"failed {number(times)} times and succeeded {number(evidence['count'])} times, "
-        f"zone asked for: {evidence['zone_asked']}",
-        advice=advice,
-        evidence=evidence,
+        f"zone asked for: {evidence['zone_asked']}"
     )
+    if failure:
+        verdict, more = why(ledger, failure)
+        message += f"; {verdict.free}; {verdict.name}: {verdict.why}"
+        evidence |= more
+        if verdict.name != "unknown" and not ledger.meta.gfp.opportunistic(failure.gfp):
+            advice = verdict.advice
+    return Finding(site=ledger.meta.sites[group["site"]].label, message=message, advice=advice, evidence=evidence)
 
 
 @rule("KM202", "atomic-allocation-failure", "error")
@@ -95,12 +111,8 @@ def atomic_failure(ledger: Ledger) -> Iterator[Finding]:
     What to do: ask for order 0 and chain the pages, allocate ahead in process context, use a mempool; check that the
     caller survives NULL. `sysctl vm.min_free_kbytes` raises the reserves that GFP_ATOMIC may use.
     """
-    if ledger.meta.failures:  # KM205 says more of the same
-        return
-    for group in _groups(ledger):
-        if group["failures"] > 0 and not group["may_sleep"]:
-            advice = "allocate ahead in process context or from a mempool, ask for lower orders, and survive NULL"
-            yield _failed(ledger, group, int(group["failures"]), advice)
+    advice = "allocate ahead in process context or from a mempool, ask for lower orders, and survive NULL"
+    yield from _failed(ledger, "failures", advice, may_sleep=False)
 
 
 @rule("KM203", "opportunistic-allocation-failure", "notice")
@@ -115,12 +127,8 @@ def opportunistic_failure(ledger: Ledger) -> Iterator[Finding]:
 
     What to do: nothing at the site. Where they are frequent, look at fragmentation (/proc/buddyinfo) and zones.
     """
-    if ledger.meta.failures:  # KM205 says more of the same
-        return
-    for group in _groups(ledger):
-        if (failures := int(group["opportunistic_failures"])) > 0:
-            advice = "none needed: the caller falls back; many of them mean fragmentation"
-            yield _failed(ledger, group, failures, advice)
+    advice = "none needed: the caller falls back; many of them mean fragmentation"
+    yield from _failed(ledger, "opportunistic_failures", advice)
 
 
 @rule("KM204", "sleeping-allocation-failure", "error")
@@ -134,9 +142,5 @@ def sleeping_failure(ledger: Ledger) -> Iterator[Finding]:
 
     What to do: for large buffers kvmalloc(), which needs no contiguous pages; for __GFP_ACCOUNT the cgroup's limit.
     """
-    if ledger.meta.failures:  # KM205 says more of the same
-        return
-    for group in _groups(ledger):
-        if group["failures"] > 0 and group["may_sleep"]:
-            advice = "use kvmalloc() for large buffers; with __GFP_ACCOUNT look at the memory cgroup's limit"
-            yield _failed(ledger, group, int(group["failures"]), advice)
+    advice = "use kvmalloc() for large buffers; with __GFP_ACCOUNT look at the memory cgroup's limit"
+    yield from _failed(ledger, "failures", advice, may_sleep=True)

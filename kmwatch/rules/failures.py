@@ -1,15 +1,53 @@
-"""KM2xx: failures that the kernel logged, judged from what was free when they happened."""
+"""KM2xx: failures of which is known what was free when they happened, judged by that."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from kmwatch import contexts
-from kmwatch.failures import Failure
+from kmwatch.failures import TAKEN, Failure
 from kmwatch.findings import Finding, rule
 from kmwatch.ledger import Ledger
+from kmwatch.schema import Kind
 from kmwatch.units import number, seconds
 from kmwatch.verdicts import Verdict, evidence, judge
 
 _Group = list[tuple[Failure, Verdict]]
+_Key = tuple[str, str, int, int, int]
+
+
+def logged(ledger: Ledger) -> list[Failure]:
+    """The failures that a kernel log told of: KM205 says all that is known of them."""
+    return [each for each in ledger.meta.failures if each.taken == "log"]
+
+
+def seen(ledger: Ledger) -> dict[_Key, Failure]:
+    """The newest failure of each group of KM202 to KM204 that a program saw: kind, site, mask, context, order."""
+    found = sorted(ledger.meta.failures, key=lambda each: each.seconds)
+    return {_key(each): each for each in found if each.taken == "program"}
+
+
+def key_of(ledger: Ledger, group: Any) -> _Key:
+    """What a group goes by in `seen`."""
+    site = ledger.meta.sites[group["site"]].label
+    return Kind(int(group["kind"])).name.lower(), site, int(group["gfp"]), int(group["context"]), int(group["order"])
+
+
+def _key(failure: Failure) -> _Key:
+    gfp = 0 if failure.kind == "vmalloc" else failure.gfp  # whose event has no flags
+    return failure.event, failure.site, gfp, failure.context, failure.order if failure.event == "page_alloc" else 0
+
+
+def why(ledger: Ledger, failure: Failure) -> tuple[Verdict, dict[str, Any]]:
+    """The verdict on a failure that a program saw, and what it is founded on, ready for JSON."""
+    verdict = judge(failure, ledger.meta.gfp, ledger.meta.limits)
+    return verdict, {
+        "verdict": verdict.name,
+        "state": TAKEN[failure.taken],
+        "seconds": round(failure.seconds, 6),
+        "comm": failure.comm,
+        "cgroup_full": failure.cgroup,
+        **evidence(failure, ledger.meta.gfp),
+    }
 
 
 @rule("KM205", "logged-allocation-failure", "error")
@@ -26,7 +64,7 @@ def logged_failure(ledger: Ledger) -> Iterator[Finding]:
     fragmentation ask for single pages, or allocate ahead.
     """
     groups: dict[tuple[object, ...], _Group] = {}
-    for failure in ledger.meta.failures:
+    for failure in logged(ledger):
         verdict = judge(failure, ledger.meta.gfp, ledger.meta.limits)
         key = (failure.kind, failure.symbol, failure.cache, failure.order, failure.gfp, verdict.name)
         groups.setdefault(key, []).append((failure, verdict))
@@ -47,6 +85,7 @@ def _finding(ledger: Ledger, group: _Group) -> Finding:
             "kind": failure.kind,
             "failures": len(group),
             "verdict": verdict.name,
+            "state": TAKEN[failure.taken],
             "order": failure.order,
             "gfp": ledger.meta.gfp.decode(failure.gfp),
             "gfp_mask": f"{failure.gfp:#x}",

@@ -54,6 +54,7 @@ def examine(*, attach: bool) -> Iterator[Check]:
         return
     yield _context(plan)
     yield _interrupts_off(plan)
+    yield _free_lists(plan)
     yield from _probes(plan, attach=attach)
 
 
@@ -117,6 +118,14 @@ def _interrupts_off(plan: Plan) -> Check:
     seen = [each.probe.event for each in plan.attachments if each.way == Way.KPROBE and len(each.programs) > 1]
     what = f"seen at {' and '.join(seen)} only, by kprobes" if seen else "not seen: only a kprobe shows the flags"
     return Check("interrupts off", bool(seen), what)
+
+
+def _free_lists(plan: Plan) -> Check:
+    if "ZONE_SIZE" not in plan.defines:
+        fix = "use a kernel with CONFIG_DEBUG_INFO_BTF=y and CONFIG_MEMCG=y; until then failures are only counted"
+        return Check("free lists", ok=False, what="the zones cannot be found", fix=fix)
+    what = "read by the programs at a failure; the zones are found through BTF and the memory cgroup"
+    return Check("free lists", ok=True, what=what)
 
 
 def _probes(plan: Plan, *, attach: bool) -> Iterator[Check]:

@@ -83,6 +83,7 @@ def sizes(gfp: GfpTable) -> dict[str, int]:
         "CACHE_ROWS": CACHE_ROWS,
         "GFP_DIRECT_RECLAIM": gfp.bit("__GFP_DIRECT_RECLAIM"),
         "GFP_NOWARN": gfp.bit("__GFP_NOWARN"),
+        "GFP_ACCOUNT": gfp.bit("__GFP_ACCOUNT"),
     }
 
 

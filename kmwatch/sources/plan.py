@@ -9,7 +9,7 @@ from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.symbols import Symbols
 from kmwatch.kernel.tracefs import Tracefs
 from kmwatch.schema import Kind, Way
-from kmwatch.sources import offsets
+from kmwatch.sources import freelists, offsets
 from kmwatch.sources.bpf import RETURN, Attachment
 from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe, wanted, wanted_functions
 
@@ -52,7 +52,7 @@ def make_plan(
         copied = [probe for probe in found if probe.busy and _how(probe, tracefs, btf) == "raw tracepoint"]
         context, per_cpu_offset, seen = offsets.context(btf, symbols)
         defines = seen | offsets.caches(btf) | offsets.sizes(gfp) | offsets.own_namespace() | offsets.drift(tracefs)
-        defines |= offsets.objects(btf, symbols)
+        defines |= offsets.objects(btf, symbols) | freelists.layout(btf)
     finally:
         if btf:
             btf.close()

@@ -23,6 +23,7 @@ from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.symbols import UNKNOWN, Symbols
 from kmwatch.schema import Counter, Kind, Phase, Way
 from kmwatch.sources.bpf import AGAIN, RETURN, Programs, possible_cpus, run_time_statistics
+from kmwatch.sources.freelists import FreeLists
 from kmwatch.sources.plan import make_plan
 
 _TABLE, _CONFIG, _CACHE = schema.dtype("table"), schema.dtype("config"), schema.dtype("cache_info")
@@ -57,6 +58,7 @@ class RunningKernel:
         self.meta = Meta(_host(), gfp, slab.running_limits(), zone_names, self.plan.status, self.plan.context)
         self.cpus = possible_cpus()
         self._programs: Programs | None = None
+        self._free_lists: FreeLists | None = None
         self._losses = Trust()
         self._missed: int | None = None
         self._statistics, self._nanoseconds = ExitStack(), 0.0
@@ -86,6 +88,7 @@ class RunningKernel:
             if not _calibrate(programs, plan.per_cpu_offset):
                 self.meta.context = ""
                 self.notes.append("calibration saw no allocation of kmwatch's own: the context is unknown")
+            self._free_lists = FreeLists(programs, wanted, self._zones)
             programs.detach(plan.calibrators)
             if not programs.read_array("config", _CONFIG, Way.RAW)["preempt_depth"][0]:
                 programs.detach(copies)
@@ -94,6 +97,7 @@ class RunningKernel:
             programs.close()
             raise
         self._programs = programs
+        self.notes += [self._free_lists.doubt] if self._free_lists.doubt else []
         self.trust()  # what was missed until now is of no interest
         self._statistics.enter_context(run_time_statistics())
 
@@ -142,6 +146,11 @@ class RunningKernel:
             self.meta.sites.append(site)
             self._sites[address] = len(self.meta.sites) - 1
         return self._sites[address]
+
+    def learn_failures(self) -> None:
+        """Bring meta.failures up to date: the latest of each row, with what was free then."""
+        if self._free_lists:
+            self.meta.failures[:] = self._free_lists.failures(self.sites, self.caches, self.meta)
 
     def _read_symbols(self) -> None:
         self._symbols, self._symbols_at = Symbols.running(), time.monotonic()
