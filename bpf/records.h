@@ -76,7 +76,7 @@ struct free_lists {
 
 /* Where the populated zones are; written by Python. */
 struct zone_places {
-	__u64 address[16]; /* of the struct zone, 0 after the last; address */
+	__u64 address[16]; /* of a zone, 0 after the last; address */
 };
 
 #endif

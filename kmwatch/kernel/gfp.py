@@ -55,6 +55,8 @@ _DERIVED = {
     "GFP_HIGHUSER_MOVABLE": ("GFP_HIGHUSER", "__GFP_MOVABLE"),
     "GFP_DMA": ("__GFP_DMA",),
     "GFP_DMA32": ("__GFP_DMA32",),
+    "__GFP_DMA": ("GFP_DMA",),  # tables before Linux 6.12 have the composites only
+    "__GFP_DMA32": ("GFP_DMA32",),
 }
 
 

@@ -109,7 +109,8 @@ def atomic_failure(ledger: Ledger) -> Iterator[Finding]:
     and many drivers do not recover: the link stays dead until the device is replugged.
 
     What to do: ask for order 0 and chain the pages, allocate ahead in process context, use a mempool; check that the
-    caller survives NULL. `sysctl vm.min_free_kbytes` raises the reserves that GFP_ATOMIC may use.
+    caller survives NULL. `sysctl vm.min_free_kbytes` raises the reserves that GFP_ATOMIC may use. Where kmwatch saw
+    what was free at the failure, the finding says why it failed, and the advice follows that.
     """
     advice = "allocate ahead in process context or from a mempool, ask for lower orders, and survive NULL"
     yield from _failed(ledger, "failures", advice, may_sleep=False)

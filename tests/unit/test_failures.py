@@ -58,6 +58,12 @@ def test_failures_survive_json(path: Any) -> None:
         {"zones": [{**vars(NORMAL), "letters": ["U"]}]},
         {"slabs": [{"node": 0}]},
         {"cgroup": 1},
+        {"taken": "guess"},
+        {"taken": None},
+        {"taken": "program"},  # by which event?
+        {"event": "kmalloc"},  # a log has none
+        {"taken": "program", "event": "kfree"},
+        {"taken": "program", "event": ["kmalloc"]},
         {"more": 1},
     ],
 )
@@ -67,6 +73,12 @@ def test_damaged_data_is_refused(changes: dict[str, Any]) -> None:
     assert Failure.from_json(good)
     with pytest.raises(BadInputError, match="record the capture again"):
         Failure.from_json(good | changes)
+
+
+def test_a_failure_kept_before_programs_saw_any_is_of_a_log() -> None:
+    old = {name: value for name, value in failure(NORMAL).to_json().items() if name not in ("taken", "event")}
+
+    assert Failure.from_json(old) == failure(NORMAL)
 
 
 @pytest.mark.parametrize("data", [None, 1, "x", {}, [None], [{}], [[]], [failure().to_json()] * (MOST_KEPT + 1)])

@@ -32,7 +32,7 @@ def test_the_rings_fit_the_machine(cpus: int, gibibytes: float, rings: int, byte
 def test_c_has_as_many_rings_and_a_place_for_each_kind() -> None:
     rings = (BPF_DIR / "ring.h").read_text()
     assert rings.count("BPF_RINGBUF_OUTPUT(") == rings.count(".ringbuf_reserve(") == ring._MOST_RINGS
-    kinds = re.search(r"#define KINDS (\d+)", (BPF_DIR / "stacks.h").read_text())
+    kinds = re.search(r"#define KINDS (\d+)", (BPF_DIR / "events.h").read_text())
     assert kinds
     assert int(kinds[1]) == max(Kind) + 1
 
