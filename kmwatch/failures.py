@@ -33,7 +33,7 @@ _AGAIN = "the failures are damaged or not kmwatch's: record the capture again"
 class ZoneState:
     """A zone when an allocation failed. All in pages, 0 where the log does not say.
 
-    min, low, high: the watermarks, with what the kernel raised them by.
+    min, low, high: the watermarks, with what the kernel raised them by for a while: boost, of which a log says nothing.
     blocks: free blocks by order, empty where the log does not say; letters: whose they are, by order, as the kernel
     writes it (U unmovable, M movable, E reclaimable, R reserve, H high-order atomic, C CMA, I isolated).
     reserve: lowmem_reserve, by zone that a request may use at most.
@@ -53,6 +53,7 @@ class ZoneState:
     highatomic: int = 0
     cma: int = 0
     cpu_lists: int = 0
+    boost: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _list(most: int, of: Check) -> Check:
 _COUNT, _BYTES, _NODE = _number(1 << 52), _number(1 << 62), _number(1 << 16, -1)
 _COUNTS = _list(_MOST_ORDERS, _COUNT)
 _ZONE: dict[str, Check] = {
-    **dict.fromkeys(("free", "min", "low", "high", "managed", "highatomic", "cma", "cpu_lists"), _COUNT),
+    **dict.fromkeys(("free", "min", "low", "high", "managed", "highatomic", "cma", "cpu_lists", "boost"), _COUNT),
     **dict.fromkeys(("blocks", "reserve"), _COUNTS),
     "node": _NODE,
     "name": _text,
@@ -190,7 +191,7 @@ def _checked(what: type, data: object, checks: dict[str, Check]) -> dict[str, An
 
 
 def _zone(row: object) -> dict[str, Any]:
-    known = _checked(ZoneState, row, _ZONE)
+    known = _checked(ZoneState, {"boost": 0, **row} if isinstance(row, dict) else row, _ZONE)
     if len(known["letters"]) not in (0, len(known["blocks"])):
         raise BadInputError(f"{row!r:.60} is not the state of a zone; {_AGAIN}")
     return known

@@ -187,9 +187,10 @@ def _reserved(case: _Case) -> _Judgement:
 
 def _depleted(case: _Case) -> _Judgement:
     main = max(case.tried, key=lambda each: (each.zone.managed, each.zone.free))
+    aside = f", {case.pages(main.aside)} is set aside for others" if main.aside else ""
     return "depletion", (
         f"in {main.zone.name} {case.pages(main.mark + main.reserve)} must stay free for such a request "
-        f"(min is {case.pages(main.zone.min)}), and less was{_hidden(case)}"
+        f"(min is {case.pages(main.zone.min)}){aside}, and less was{_hidden(case)}"
     )
 
 

@@ -20,12 +20,14 @@ _NEWEST = (99, 0)  # what a log that does not name its kernel is taken for
 class Tried:
     """A zone that the mask may use, tested: the watermark that applied and the reserve, in pages.
 
+    aside: free pages that belong to others only: CMA, the reserve for atomic requests.
     above: free pages are above the watermark; open: and above the reserve; block: of the order, None where unknown.
     """
 
     zone: ZoneState
     mark: int
     reserve: int
+    aside: int
     above: bool
     open: bool
     block: bool | None
@@ -42,9 +44,12 @@ def watermark(zone: ZoneState, gfp: GfpTable, failure: Failure) -> int:
 
     __zone_watermark_ok(): half of `min` for __GFP_HIGH (ALLOC_MIN_RESERVE, before Linux 6.3 ALLOC_HIGH), and a quarter
     of the rest off where it cannot wait (ALLOC_NON_BLOCK, before that ALLOC_HARDER); before Linux 4.4 that quarter
-    went to whoever could not wait.
+    went to whoever could not wait. What `min` is raised by does not hold for single pages with __GFP_HIGH
+    (zone_watermark_fast(), Linux 5.8 on; nothing is known of it before).
     """
     mark, high = zone.min, failure.gfp & gfp.bit("__GFP_HIGH")
+    if high and not failure.order:
+        mark -= min(zone.boost, mark)
     if high:
         mark -= mark // 2
     if _hurried(gfp, failure) and (high or is_old(failure)):
@@ -81,9 +86,10 @@ def tried_zones(failure: Failure, gfp: GfpTable, asked: str) -> Iterator[Tried]:
         if RANKS[zone.name] > RANKS[asked]:
             continue
         mark, reserve = watermark(zone, gfp, failure), _reserve(zone, asked, names)
-        free = zone.free - _set_aside(zone, gfp, failure) - ((1 << order) - 1)
+        aside = _set_aside(zone, gfp, failure)
+        free = zone.free - aside - ((1 << order) - 1)
         block = has_block(zone, gfp, failure, order, mark)
-        yield Tried(zone, mark, reserve, free > mark, free > mark + reserve, block)
+        yield Tried(zone, mark, reserve, aside, free > mark, free > mark + reserve, block)
 
 
 def _reserve(zone: ZoneState, asked: str, names: set[str]) -> int:

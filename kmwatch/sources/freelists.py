@@ -182,6 +182,7 @@ class FreeLists:
             reserve=tuple(_count(each) for each in state["reserve"][: self._defines["RESERVES"]]),
             highatomic=_count(state["highatomic"]),
             cma=_count(state["cma"]),
+            boost=_count(state["boost"]),
         )
 
     def _letters(self, owners: int) -> str:

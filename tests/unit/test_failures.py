@@ -77,6 +77,7 @@ def test_damaged_data_is_refused(changes: dict[str, Any]) -> None:
 
 def test_a_failure_kept_before_programs_saw_any_is_of_a_log() -> None:
     old = {name: value for name, value in failure(NORMAL).to_json().items() if name not in ("taken", "event")}
+    old["zones"] = [{name: value for name, value in zone.items() if name != "boost"} for zone in old["zones"]]
 
     assert Failure.from_json(old) == failure(NORMAL)
 
@@ -105,6 +106,13 @@ def test_no_damage_makes_a_traceback() -> None:
 
 
 # The kernel's test
+
+
+@pytest.mark.parametrize(
+    ("order", "flags", "pages"), [(0, "GFP_ATOMIC", 1125), (1, "GFP_ATOMIC", 1500), (0, "GFP_KERNEL", 4000)]
+)
+def test_what_the_mark_is_raised_by_does_not_hold_for_urgent_single_pages(order: int, flags: str, pages: int) -> None:
+    assert watermark(replace(NORMAL, boost=1000), TABLE, failure(order=order, gfp=flags)) == pages
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_failure_says_what_was_asked_and_what_was_free() -> None:
     dma, normal = failure.zones
     assert (dma.name, dma.free, dma.reserve) == ("DMA", 0, (0, 10, 20, 20, 20))
     assert (normal.name, normal.free, normal.min, normal.low, normal.high) == ("Normal", 116, 44, 54, 64)
-    assert normal.managed == 1_000_000
+    assert (normal.managed, normal.boost) == (1_000_000, 4)
     assert normal.blocks == (100, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
     assert normal.letters == ("UME", "", "", "", "H", "", "", "", "", "", "")
     assert judge(failure, TABLE, LIMITS).name == "unknown"  # the reserve for atomic requests had a block for it
