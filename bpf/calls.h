@@ -114,6 +114,8 @@ static __always_inline int end_call(struct pt_regs *ctx)
 	own->depth--;
 	key = call->key;
 	key.failed = !address;
+	if (key.failed)
+		keep_free_lists(&key, call->requested);
 	keep_call(call->stack, &key, address, call->requested);
 	if (!own->depth)
 		calls.delete(&thread);
@@ -127,6 +129,8 @@ static __always_inline int whole_call(u64 *ctx, u8 kind, u64 size, u32 gfp, u64 
 	if (!call_key(WAY_FENTRY, ctx, &key, kind, size, gfp))
 		return 0;
 	key.failed = !address;
+	if (key.failed)
+		keep_free_lists(&key, size);
 	return keep_call(stack_at(ctx, &key), &key, address, size);
 }
 

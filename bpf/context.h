@@ -22,7 +22,7 @@ BPF_PERCPU_ARRAY(cpu_base, u64, 1);
 
 struct where {
 	u32 preempt_count;
-	u32 rcu_nesting;
+	s32 rcu_nesting; /* without what the locks of PREEMPT_RT add */
 	u32 tgid; /* in the initial namespace */
 };
 
@@ -30,6 +30,22 @@ struct where {
  * Who is running. Since Linux commit 3ca1032ab7ab ("bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID"; in v5.11)
  * members of the task can be loaded like any memory, at offsets that BTF gives; a helper call for each costs more.
  */
+#ifdef TASK_MIGRATION_DISABLED
+/*
+ * A spinlock of PREEMPT_RT sleeps. It begins with rcu_read_lock() and migrate_disable() (kernel/locking/spinlock_rt.c):
+ * what comes with the latter is a lock, not an RCU section of its own.
+ */
+static __always_inline void leave_locks_out(struct where *where)
+{
+	u16 disabled = 0;
+
+	bpf_probe_read_kernel(&disabled, 2, (void *)(bpf_get_current_task() + TASK_MIGRATION_DISABLED));
+	where->rcu_nesting -= disabled;
+}
+#else
+#define leave_locks_out(where)
+#endif
+
 #ifdef TASK_TGID
 #define MEMBER(to, task, offset) asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(to) : "r"(task), "i"(offset))
 static __always_inline void look_at_task(struct where *where)
@@ -41,6 +57,7 @@ static __always_inline void look_at_task(struct where *where)
 #ifdef TASK_RCU_NESTING
 	MEMBER(value, task, TASK_RCU_NESTING);
 	where->rcu_nesting = value;
+	leave_locks_out(where);
 #endif
 }
 #else
@@ -49,6 +66,7 @@ static __always_inline void look_at_task(struct where *where)
 	where->tgid = bpf_get_current_pid_tgid() >> 32;
 #ifdef TASK_RCU_NESTING
 	bpf_probe_read_kernel(&where->rcu_nesting, 4, (void *)(bpf_get_current_task() + TASK_RCU_NESTING));
+	leave_locks_out(where);
 #endif
 }
 #endif
@@ -110,7 +128,7 @@ static __always_inline u8 context_bits(struct config *config, struct where *wher
 		bits |= CONTEXT_PREEMPT_OFF;
 	if (count & BH_DISABLED)
 		bits |= CONTEXT_BH_OFF;
-	if (where->rcu_nesting > config->rcu_depth)
+	if (where->rcu_nesting > (s32)config->rcu_depth)
 		bits |= CONTEXT_RCU;
 	return bits;
 }
@@ -132,7 +150,7 @@ static __always_inline void calibrate(struct config *config, struct where *where
 	config->self_tgid = where->tgid;
 	if (!config->samples || depth < config->preempt_depth)
 		config->preempt_depth = depth;
-	if (!config->samples || where->rcu_nesting < config->rcu_depth)
+	if (!config->samples || where->rcu_nesting < (s32)config->rcu_depth)
 		config->rcu_depth = where->rcu_nesting;
 	config->samples++;
 	find_nodes();

@@ -73,11 +73,6 @@ class Btf:
                 return None if found is None else offset + found[1]
         return None
 
-    def size(self, name: str) -> int | None:
-        """Bytes of a struct; None where there is none."""
-        kind = self._find(name, _STRUCT)
-        return self._target(kind) if kind else None  # the same word as a size
-
     def function(self, name: str) -> int:
         """The BTF id of a kernel function; 0 where BTF does not know it."""
         return self._find(name, _FUNC)

@@ -16,7 +16,7 @@ _LEDGER_ROWS = (4096, 16384)
 
 def context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]]:
     """How to find preempt_count: by kallsyms' data symbols where the kernel has them, else by BTF."""
-    task = _task(btf)
+    task = _task(btf, symbols)
     table, count = symbols.data("__per_cpu_offset"), symbols.data("__preempt_count")
     if table and count:
         return "kallsyms", table, task | {"PREEMPT_COUNT": count}
@@ -37,14 +37,21 @@ def context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]
     return ("BTF", 0, known | task) if len(known) == len(found) else ("", 0, {})
 
 
-def _task(btf: Btf | None) -> dict[str, int]:
+def _task(btf: Btf | None, symbols: Symbols) -> dict[str, int]:
     """Where the running task keeps its RCU nesting (a preemptible kernel does), its process's id and its name."""
     if btf is None:
         return {}
     nesting = btf.member_offset("task_struct", "rcu_read_lock_nesting")
     tgid = btf.member_offset("task_struct", "tgid") if btf.function("bpf_get_current_task_btf") else None
     comm = btf.member_offset("task_struct", "comm") if tgid else None
-    found = {"TASK_RCU_NESTING": nesting, "TASK_TGID": tgid, "TASK_COMM": comm}
+    preempt_rt = symbols.length("rt_spin_lock") > 0
+    migration = btf.member_offset("task_struct", "migration_disabled") if preempt_rt and nesting is not None else None
+    found = {
+        "TASK_RCU_NESTING": nesting,
+        "TASK_TGID": tgid,
+        "TASK_COMM": comm,
+        "TASK_MIGRATION_DISABLED": migration,
+    }
     return {name: offset for name, offset in found.items() if offset is not None}
 
 

@@ -113,7 +113,7 @@ def test_ordinary_tracepoints_record_too(tmp_path: Path, monkeypatch: pytest.Mon
     """The way for kernels whose raw prototypes are not known, without preempt_count: the counts are the same."""
     known = plan._how
     monkeypatch.setattr(plan, "_how", lambda *of, **how: known(*of, **how).replace("raw ", ""))
-    monkeypatch.setattr(plan, "_context", lambda *_: ("", 0, {}))
+    monkeypatch.setattr(offsets, "context", lambda *_: ("", 0, {}))
     directory = tmp_path / "ordinary.kmw"
     recorded(directory, lambda: (workload.run("msgsnd", 1009, 700), workload.run("add_key", 101, 20000)))
     query = "select kind, count(*), sum(requested) from events where function in {} and kind = 'kmalloc' group by kind"
