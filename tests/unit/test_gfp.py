@@ -167,6 +167,13 @@ def test_what_a_mask_asks_for(today: GfpTable, words: str, sleeps: bool, opportu
     assert (today.may_sleep(mask), today.opportunistic(mask), today.zone_asked(mask)) == (sleeps, opportunistic, zone)
 
 
+def test_zones_are_known_on_kernels_that_name_the_flags_as_composites(table: GfpTable) -> None:
+    """Linux 6.1 has GFP_DMA in its table, and no __GFP_DMA."""
+    assert table.zone_asked(table.encode("GFP_ATOMIC|GFP_DMA")) == "DMA"
+    assert table.zone_asked(table.encode("GFP_KERNEL|GFP_DMA32")) == "DMA32"
+    assert table.encode("__GFP_DMA") == table.encode("GFP_DMA") != 0
+
+
 def test_highmem_is_a_zone_only_where_the_kernel_has_one(today: GfpTable) -> None:
     assert today.zone_asked(today.encode("GFP_HIGHUSER"), highmem=True) == "HighMem"
     assert today.zone_asked(today.encode("GFP_HIGHUSER_MOVABLE"), highmem=True) == "Movable"
