@@ -10,7 +10,7 @@ from kmwatch import schema
 from kmwatch.ledger import Ledger
 from kmwatch.rules import judge
 from kmwatch.schema import Kind, Phase, Way
-from kmwatch.sources import plan
+from kmwatch.sources import offsets, plan
 from kmwatch.sources.maps import LiveSource
 from tests.live.watching import (
     MESSAGE,
@@ -122,7 +122,7 @@ def test_where_nothing_is_known_of_the_context_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch, workload: Workload
 ) -> None:
     """A kernel that does not show preempt_count: the context is unknown, and that is no finding."""
-    monkeypatch.setattr(plan, "_context", lambda *_: ("", 0, {}))
+    monkeypatch.setattr(offsets, "context", lambda *_: ("", 0, {}))
 
     with LiveSource(frozenset(Kind)) as source:
         assert any("context" in note for note in source.notes), source.notes
@@ -134,7 +134,7 @@ def test_where_nothing_is_known_of_the_context_nothing_is_said(
 
 def test_a_kernel_that_does_not_count_locks_is_said_to(monkeypatch: pytest.MonkeyPatch, workload: Workload) -> None:
     """One that is not preemptible: interrupts show, the rest is exact, and the loss of sight is told."""
-    monkeypatch.setattr(plan, "_task", lambda _: {})
+    monkeypatch.setattr(offsets, "_task", lambda *_: {})
 
     with LiveSource(frozenset(Kind)) as source:
         assert any("only interrupts" in note for note in source.notes), source.notes

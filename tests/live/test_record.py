@@ -18,7 +18,7 @@ from kmwatch.capture.reader import Capture
 from kmwatch.capture.writer import Writer
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Kind, Stacks
-from kmwatch.sources import plan
+from kmwatch.sources import offsets, plan
 from kmwatch.sources.capture import CaptureSource
 from kmwatch.sources.maps import LiveSource
 from kmwatch.sources.ring import RingRecorder

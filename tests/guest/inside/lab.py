@@ -22,6 +22,11 @@ class Lab:
     def __init__(self, writer: "subprocess.Popen[str]") -> None:
         self._writer = writer
 
+    @property
+    def pid(self) -> int:
+        """The process in which the module does what it is asked."""
+        return self._writer.pid
+
     def ask(self, line: str) -> dict[str, Any]:
         """Let it do what a line says; what it did. The line's form stands at the head of kmod/kmwatch_lab.c."""
         assert self._writer.stdin, "a pipe was asked for"

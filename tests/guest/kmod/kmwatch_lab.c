@@ -9,8 +9,9 @@
  *
  * op	 kmalloc kzalloc krealloc kvmalloc cache get_free_pages alloc_pages vmalloc vzalloc percpu ioremap, or release
  * ctx	 process (default) spin preempt bh rcu irqsoff softirq tasklet hardirq irqwork workqueue
- * flags hold (keep until op=release), until_failure (stop at the first failure, free before returning), ctor (of the
- *	 cache); several with commas
+ * flags hold (keep until op=release), until_failure (stop at the first failure, or at that of failures=N; free before
+ *	 returning), ctor (of the cache); exhausted, fragmented: the state that memory is in meanwhile, see
+ *	 lab_fill_memory(); several with commas
  *
  * Every op has a function of its own for allocating and one for freeing, so that the call site of an allocation is
  * lab_kmalloc+0x..., lab_cache+0x..., whatever the context. Without hold or until_failure each object is freed before
@@ -32,6 +33,7 @@
 #include <linux/list.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/mmzone.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
@@ -97,7 +99,7 @@ static void lab_hrtimer_setup(struct hrtimer *timer, enum hrtimer_restart (*func
 #endif
 
 #define LAB_MAX_LINE 256
-#define LAB_MAX_N 100000
+#define LAB_MAX_N (1U << 20) /* all pages of 4 GiB */
 #define LAB_MAX_SIZE (1UL << 30)
 #define LAB_ATOMIC_BYTES (4ULL << 30) /* clearing them takes seconds, in which the CPU does nothing else */
 
@@ -105,7 +107,7 @@ static void lab_hrtimer_setup(struct hrtimer *timer, enum hrtimer_restart (*func
 #define LAB_MMIO 0xfed00000UL
 #define LAB_MMIO_SIZE 0x100000UL
 
-enum { LAB_HOLD = 1, LAB_UNTIL_FAILURE = 2, LAB_CTOR = 4 };
+enum { LAB_HOLD = 1, LAB_UNTIL_FAILURE = 2, LAB_CTOR = 4, LAB_EXHAUSTED = 8, LAB_FRAGMENTED = 16 };
 
 struct lab_op;
 struct lab_ctx;
@@ -113,7 +115,7 @@ struct lab_ctx;
 struct lab_request {
 	const struct lab_op *op; /* NULL: release */
 	const struct lab_ctx *ctx;
-	unsigned int n, order, align, flags;
+	unsigned int n, order, align, flags, failures;
 	unsigned long size; /* of each allocation, that of 2^order pages included */
 	gfp_t gfp;
 };
@@ -144,10 +146,19 @@ struct lab_batch {
 	void *objects[];
 };
 
+/* Stands in the pages that it describes: keeping account of them must not allocate. */
+struct lab_block {
+	struct lab_block *next;
+	unsigned int order;
+};
+
 struct lab_result {
 	int error;
 	unsigned int done, failed;
+	unsigned int vmapped; /* kvmalloc: its first try failed, vmalloc did it */
 	unsigned int preempt_min, preempt_max;
+	unsigned long filled; /* pages */
+	unsigned long free_pages, free_blocks; /* at the first failure, in the zones that were asked */
 	bool irqs_disabled, in_softirq, in_hardirq; /* at every single step */
 };
 
@@ -156,6 +167,7 @@ static LIST_HEAD(lab_held);
 static struct lab_request lab_request;
 static struct lab_result lab_result;
 static struct lab_batch *lab_batch; /* of the current run, NULL where each object is freed at once */
+static struct lab_block *lab_filling; /* what keeps memory exhausted or fragmented during a run */
 static struct kmem_cache *lab_kmem_cache;
 static unsigned long lab_cache_size;
 static unsigned int lab_cache_align;
@@ -351,6 +363,28 @@ static void lab_note_context(void)
 	lab_result.in_hardirq &= !!hardirq_count();
 }
 
+/*
+ * What is left in the zones that a request may use; free_blocks are large enough for it. ZONE_DMA is nearly all reserved
+ * for those that can use nothing else.
+ */
+static void lab_note_failure(const struct lab_request *request)
+{
+	int zone_index = gfp_zone(request->gfp), least = zone_index == ZONE_DMA ? ZONE_DMA : ZONE_DMA + 1;
+	unsigned int order, wanted = request->op->pages ? request->order : get_order(request->size);
+
+	for (; zone_index >= least; zone_index--) {
+		const struct zone *zone = &NODE_DATA(numa_mem_id())->node_zones[zone_index];
+
+		for (order = 0; order <= LAB_MAX_ORDER; order++) {
+			unsigned long blocks = READ_ONCE(zone->free_area[order].nr_free);
+
+			lab_result.free_pages += blocks << order;
+			if (order >= wanted)
+				lab_result.free_blocks += blocks;
+		}
+	}
+}
+
 static void lab_free_batch(struct lab_batch *batch)
 {
 	while (batch->count)
@@ -378,12 +412,15 @@ static void lab_allocate(void)
 		lab_note_context();
 		object = request->op->alloc(request);
 		if (!object) {
-			lab_result.failed++;
-			if (request->flags & LAB_UNTIL_FAILURE)
+			if (!lab_result.failed++)
+				lab_note_failure(request);
+			if ((request->flags & LAB_UNTIL_FAILURE) && lab_result.failed == request->failures)
 				break;
 			continue;
 		}
 		lab_result.done++;
+		if (request->op->alloc == lab_kvmalloc && is_vmalloc_addr(object))
+			lab_result.vmapped++;
 		if (lab_batch)
 			lab_batch->objects[lab_batch->count++] = object;
 		else
@@ -542,6 +579,10 @@ static int lab_parse_flags(char *text, unsigned int *flags)
 			*flags |= LAB_UNTIL_FAILURE;
 		else if (!strcmp(word, "ctor"))
 			*flags |= LAB_CTOR;
+		else if (!strcmp(word, "exhausted"))
+			*flags |= LAB_EXHAUSTED;
+		else if (!strcmp(word, "fragmented"))
+			*flags |= LAB_FRAGMENTED;
 		else if (*word)
 			return -EINVAL;
 	}
@@ -593,6 +634,8 @@ static int lab_parse_word(char *key, char *value, struct lab_request *request, b
 		return kstrtouint(value, 0, &request->order);
 	if (!strcmp(key, "align"))
 		return kstrtouint(value, 0, &request->align);
+	if (!strcmp(key, "failures"))
+		return kstrtouint(value, 0, &request->failures);
 	if (!strcmp(key, "flags"))
 		return lab_parse_flags(value, &request->flags);
 	if (strcmp(key, "gfp"))
@@ -608,7 +651,8 @@ static int lab_parse(char *line, struct lab_request *request)
 	char *word;
 	int error;
 
-	*request = (struct lab_request){ .ctx = &lab_ctxs[0], .n = 1, .size = 64, .gfp = GFP_KERNEL };
+	*request = (struct lab_request){ .ctx = &lab_ctxs[0], .n = 1, .failures = 1, .size = 64,
+					 .gfp = GFP_KERNEL };
 	while ((word = strsep(&line, " \t\n"))) {
 		char *value = strchr(word, '=');
 
@@ -622,6 +666,7 @@ static int lab_parse(char *line, struct lab_request *request)
 			return -EINVAL;
 	}
 	if (!has_op || !request->n || request->n > LAB_MAX_N || !request->size || request->size > LAB_MAX_SIZE ||
+	    !request->failures ||
 	    (request->align && !is_power_of_2(request->align)) || (request->gfp & ~__GFP_BITS_MASK) ||
 	    ((request->flags & LAB_HOLD) && (request->flags & LAB_UNTIL_FAILURE)))
 		return -EINVAL;
@@ -643,13 +688,15 @@ static void lab_settle(struct lab_request *request)
 		request->gfp |= op->gfp_set;
 	}
 	if (op && op->pages)
-		request->size = PAGE_SIZE << min_t(unsigned int, request->order, LAB_MAX_ORDER);
+		request->size = PAGE_SIZE << min_t(unsigned int, request->order, LAB_MAX_ORDER + 1);
 	else
 		request->order = 0;
 	if (!op || (op->alloc != lab_cache && op->alloc != lab_percpu))
 		request->align = 0;
 	if (!op || op->alloc != lab_cache)
 		request->flags &= ~LAB_CTOR;
+	if (!op)
+		request->flags &= ~(LAB_EXHAUSTED | LAB_FRAGMENTED);
 }
 
 /* Would allocating or freeing have to sleep, however much memory is free? */
@@ -703,6 +750,23 @@ static bool lab_refuse_atomic(const struct lab_request *request)
 	       (unsigned long long)request->n * request->size > LAB_ATOMIC_BYTES;
 }
 
+/*
+ * Would it wait for memory that this run itself holds, and have others killed for it? Requests above the costly order,
+ * which a kvmalloc's vmalloc is not, give up; where memory is merely fragmented the latter finds its pages.
+ */
+static bool lab_kills(const struct lab_request *request)
+{
+	if (!(request->flags & (LAB_EXHAUSTED | LAB_FRAGMENTED)))
+		return false;
+	if (request->op->alloc == lab_kvmalloc)
+		return request->flags & LAB_EXHAUSTED;
+	if (request->op->sleeps || (request->gfp & __GFP_NOFAIL))
+		return true;
+	if (!(request->gfp & __GFP_DIRECT_RECLAIM) || (request->gfp & (__GFP_NORETRY | __GFP_RETRY_MAYFAIL)))
+		return false;
+	return get_order(request->size) <= PAGE_ALLOC_COSTLY_ORDER;
+}
+
 /* What would hang or crash the machine, or take it from those who use it. */
 static bool lab_refuse(const struct lab_request *request)
 {
@@ -714,11 +778,11 @@ static bool lab_refuse(const struct lab_request *request)
 		return false;
 	if (op->alloc == lab_cache && request->size > KMALLOC_MAX_SIZE)
 		return true;
-	if (op->pages && request->order > LAB_MAX_ORDER)
+	if (op->pages && request->order > LAB_MAX_ORDER + 1) /* one above is refused by the kernel */
 		return true;
 	if (op->alloc == lab_ioremap && request->size > LAB_MMIO_SIZE)
 		return true;
-	if (request->align > PAGE_SIZE)
+	if (request->align > PAGE_SIZE || lab_kills(request))
 		return true;
 	if (!(request->flags & LAB_UNTIL_FAILURE))
 		return false;
@@ -727,7 +791,11 @@ static bool lab_refuse(const struct lab_request *request)
 		return true;
 	if (!(request->gfp & __GFP_DIRECT_RECLAIM))
 		return false;
-	return !request->ctx->may_sleep || !(request->gfp & (__GFP_NORETRY | __GFP_RETRY_MAYFAIL));
+	if (!request->ctx->may_sleep)
+		return true;
+	/* Above the costly order nobody is killed. */
+	return !(request->gfp & (__GFP_NORETRY | __GFP_RETRY_MAYFAIL)) &&
+	       get_order(request->size) <= PAGE_ALLOC_COSTLY_ORDER;
 }
 
 /* The run. */
@@ -786,10 +854,101 @@ static noinline __noclone int lab_prepare(const struct lab_request *request)
 	return 0;
 }
 
+/* Not inlined: a call site of its own. Takes what GFP_ATOMIC may take, and leaves kswapd asleep. */
+static noinline __noclone struct page *lab_fill_block(unsigned int order)
+{
+	struct page *page = alloc_pages((GFP_ATOMIC & ~__GFP_KSWAPD_RECLAIM) | __GFP_NOWARN, order);
+
+	barrier();
+	return page;
+}
+
+static noinline __noclone void lab_free_block(struct page *page, unsigned int order)
+{
+	__free_pages(page, order);
+	barrier();
+}
+
+static void lab_keep_block(struct page *page, unsigned int order)
+{
+	struct lab_block *block = page_address(page);
+
+	block->order = order;
+	block->next = lab_filling;
+	lab_filling = block;
+	lab_result.filled += 1UL << order;
+}
+
+static void lab_fill(int least)
+{
+	struct page *page;
+	int order;
+
+	for (order = LAB_MAX_ORDER; order >= least; order--) {
+		while ((page = lab_fill_block(order))) {
+			lab_keep_block(page, order);
+			cond_resched();
+		}
+	}
+}
+
+/* Free every second page of what was taken: all of it is free then, and no two pages of it lie together. */
+static void lab_fragment(void)
+{
+	struct lab_block *block = lab_filling;
+	unsigned long i;
+
+	lab_filling = NULL;
+	lab_result.filled = 0;
+	while (block) {
+		struct page *page = virt_to_page(block);
+		unsigned int order = block->order;
+
+		block = block->next;
+		split_page(page, order);
+		for (i = 0; i < 1UL << order; i++) {
+			if (page_to_pfn(page + i) & 1)
+				lab_free_block(page + i, 0);
+			else
+				lab_keep_block(page + i, 0);
+		}
+		cond_resched();
+	}
+}
+
+/*
+ * Exhausted: no free page is left that GFP_ATOMIC could have. Fragmented: nearly half of memory is free, in single pages
+ * that nothing can move together, since what lies between them is not movable. The run undoes it before it returns:
+ * user space cannot live with it.
+ */
+static void lab_fill_memory(const struct lab_request *request)
+{
+	if (!(request->flags & (LAB_EXHAUSTED | LAB_FRAGMENTED)))
+		return;
+	lab_fill(0);
+	if (!(request->flags & LAB_FRAGMENTED))
+		return;
+	lab_fragment();
+	lab_fill(1); /* what the watermarks had kept from us */
+}
+
+static void lab_drain(void)
+{
+	while (lab_filling) {
+		struct page *page = virt_to_page(lab_filling);
+		unsigned int order = lab_filling->order;
+
+		lab_filling = lab_filling->next;
+		lab_free_block(page, order);
+		cond_resched();
+	}
+}
+
 static void lab_finish(void)
 {
 	struct lab_batch *batch, *next;
 
+	lab_drain();
 	if (lab_batch)
 		list_add(&lab_batch->list, &lab_held);
 	lab_batch = NULL;
@@ -824,6 +983,7 @@ static int lab_run(char *line)
 	lab_result.in_softirq = true;
 	lab_result.in_hardirq = true;
 	reinit_completion(&lab_over);
+	lab_fill_memory(&lab_request);
 	lab_request.ctx->run();
 	lab_finish();
 	if (lab_result.preempt_min > lab_result.preempt_max) /* nothing to release */
@@ -930,6 +1090,8 @@ static void lab_show_result(struct seq_file *out)
 	seq_printf(out, ", \"size\": %lu, \"order\": %u, \"align\": %u, \"gfp\": \"%#x\", \"bytes_requested\": %llu",
 		   request->size, request->order, request->align, (__force unsigned int)request->gfp,
 		   (unsigned long long)result->done * request->size);
+	seq_printf(out, ", \"vmapped\": %u, \"filled\": %lu, \"free_pages\": %lu, \"free_blocks\": %lu", result->vmapped,
+		   result->filled, result->free_pages, result->free_blocks);
 	seq_printf(out, ", \"preempt_count_min\": %u, \"preempt_count_max\": %u", result->preempt_min,
 		   result->preempt_max);
 	seq_printf(out, ", \"irqs_disabled\": %s, \"in_softirq\": %s, \"in_hardirq\": %s",
@@ -945,6 +1107,7 @@ static int lab_result_show(struct seq_file *out, void *unused)
 	lab_show_result(out);
 	mutex_unlock(&lab_mutex);
 	/* Without a count, a spinlock or preempt_disable() leaves no trace. */
+	seq_printf(out, ", \"max_order\": %u", LAB_MAX_ORDER);
 	seq_printf(out, ", \"page_size\": %lu, \"preempt_counted\": %s, \"preempt_rt\": %s", PAGE_SIZE,
 		   lab_json_bool(IS_ENABLED(CONFIG_PREEMPT_COUNT)), lab_json_bool(IS_ENABLED(CONFIG_PREEMPT_RT)));
 	for (i = 0; i < ARRAY_SIZE(lab_gfps); i++)
