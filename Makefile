@@ -2,13 +2,15 @@
 VENV := .venv/bin
 # The distribution to try in `make fresh-machine`.
 SUITE ?= trixie
+# Whose guest records the golden captures.
+KERNEL ?= newest
 # Tracing needs root. What runs under sudo leaves no root-owned caches in the checkout.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo env PYTHONDONTWRITEBYTECODE=1))
 TESTS = $(AS_ROOT) env KMWATCH_KERNELS="$${KMWATCH_KERNELS:-6.1,newest}"
 NO_CACHE := $(if $(AS_ROOT),-p no:cacheprovider)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test test-guest test-guest-all check bench docs fresh-machine clean
+.PHONY: help setup setup-tests demo test test-guest test-guest-all golden check bench docs fresh-machine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +37,9 @@ test-guest: setup-tests ## kmwatch in other kernels, under QEMU: KMWATCH_KERNELS
 test-guest-all: setup-tests ## the same in every kernel that there is, and docs/kernels.md from what came of it
 	@$(TESTS) KMWATCH_REQUIRE=guest KMWATCH_KERNELS=all $(VENV)/python -m pytest tests/guest $(NO_CACHE)
 	@$(VENV)/python -m tests.guest.table
+
+golden: setup-tests ## record tests/data/golden anew, in the guest of KERNEL=newest; look at what git says changed
+	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden $(KERNEL)
 
 check: setup-tests ## style, types, and the tests that need no root: a minute or two
 	@$(VENV)/ruff check

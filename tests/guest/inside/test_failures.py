@@ -20,7 +20,7 @@ from tests.support import wait_until
 
 pytestmark = pytest.mark.live
 
-VERDICTS = False  # whether findings say why it failed
+VERDICTS = True  # whether findings say why it failed
 _CGROUP = Path("/sys/fs/cgroup/kmwatch-lab")
 _CGROUP_BYTES = 16 << 20
 _REFUSED = -95  # EOPNOTSUPP: what this kernel cannot do there (PREEMPT_RT)

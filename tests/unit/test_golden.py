@@ -1,0 +1,114 @@
+"""The golden captures, recorded in a guest: each rule finds what the module did, and nothing in what looks alike."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kmwatch.findings import RULES, Finding
+from kmwatch.ledger import ALLOCATIONS, Ledger
+from kmwatch.rules import judge
+from kmwatch.schema import Kind
+from tests.guest.golden import CAPTURES, GOLDEN, LARGEST, Golden
+from tests.live.watching import only
+from tests.unit.folded import folded, one_database
+
+TRUTH: dict[str, Any] = json.loads((GOLDEN / "truth.json").read_text())
+# What of the evidence says how often it happened; the others have a plain count.
+_TIMES = {"KM202": "failures", "KM203": "opportunistic_failures", "KM204": "failures"}
+_NO_CAPTURE = {"KM205"}  # judges kernel logs
+
+each_capture = pytest.mark.parametrize("golden", CAPTURES, ids=lambda golden: golden.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _database() -> Iterator[None]:
+    with one_database():
+        yield
+
+
+@pytest.fixture(scope="module")
+def ledgers() -> dict[str, Ledger]:
+    """The captures' ledgers, by name, as far as a test has asked for them."""
+    return {}
+
+
+@pytest.fixture
+def ledger(ledgers: dict[str, Ledger], golden: Golden) -> Ledger:
+    """A capture, folded as a report does it."""
+    if golden.name not in ledgers:
+        ledgers[golden.name] = folded(GOLDEN / f"{golden.name}.kmw")[1]
+    return ledgers[golden.name]
+
+
+def findings(golden: Golden, ledger: Ledger) -> list[Finding]:
+    """What the capture's rule finds at the module's functions, or about the capture itself."""
+    found = [each.finding for each in judge(ledger) if each.rule.code == golden.rule]
+    return [each for each in found if each.site.startswith(("lab_", "kmwatch"))]
+
+
+def counted(ledger: Ledger, symbol: str) -> tuple[int, int]:
+    """How many allocations of a function succeeded and failed."""
+    groups = [only(ledger, {symbol}, kind).groups("kind") for kind in ALLOCATIONS]
+    done, failed, silent = (
+        sum(int(each[name].sum()) for each in groups) for name in ("count", "failures", "opportunistic_failures")
+    )
+    return done, failed + silent
+
+
+def test_every_rule_that_judges_captures_has_one_that_fires_and_one_that_stays_quiet() -> None:
+    names = [golden.name for golden in CAPTURES]
+
+    assert names == [
+        f"{code}-{what}" for code in sorted(RULES) if code not in _NO_CAPTURE for what in ("fires", "quiet")
+    ]
+    assert sorted(TRUTH["captures"]) == names
+    assert sorted(path.name for path in GOLDEN.iterdir()) == sorted(["truth.json", *(f"{name}.kmw" for name in names)])
+
+
+@each_capture
+def test_it_is_what_the_table_asks_for_and_small(golden: Golden) -> None:
+    truth = TRUTH["captures"][golden.name]
+    finding = dict(zip(("site", "times"), golden.finding, strict=True)) if golden.finding else None
+
+    assert (truth["kinds"], truth["how"], truth["lines"]) == (golden.kinds, golden.how, list(golden.lines))
+    assert truth["finding"] == finding
+    assert sum(path.stat().st_size for path in (GOLDEN / f"{golden.name}.kmw").iterdir()) <= LARGEST
+
+
+@each_capture
+def test_it_has_every_event_that_the_module_speaks_of(golden: Golden, ledger: Ledger) -> None:
+    did = TRUTH["captures"][golden.name]["did"]
+    lost = ledger.trust.lost
+
+    assert ledger.meta.host.kernel == TRUTH["kernel"]
+    assert (lost > 0) == (golden.how == "small ring")
+    for symbol in {f"lab_{each['op']}" for each in did}:
+        own = [each for each in did if f"lab_{each['op']}" == symbol]
+        done, failed = counted(ledger, symbol)
+        # What failed before a kvmalloc succeeded by other means is not the module's to tell.
+        assert done + failed <= sum(each["done"] + each["failed"] for each in own) <= done + failed + lost
+        assert failed == sum(each["failed"] + each["vmapped"] for each in own)
+
+
+@each_capture
+def test_its_rule_finds_what_the_module_did_and_no_more(golden: Golden, ledger: Ledger) -> None:
+    found = findings(golden, ledger)
+
+    if not golden.finding:
+        assert found == []
+        return
+    symbol, times = golden.finding
+    assert [each.site.partition("+")[0] for each in found] == [symbol]
+    if symbol != "kmwatch":
+        assert found[0].evidence[_TIMES.get(golden.rule, "count")] == times
+    else:
+        assert counted(ledger, "lab_kmalloc")[0] <= times <= counted(ledger, "lab_kmalloc")[0] + ledger.trust.lost
+
+
+def test_other_kinds_are_not_in_them() -> None:
+    """They are small because they have what their rule looks at and nothing else."""
+    for golden in CAPTURES:
+        capture, _ = folded(GOLDEN / f"{golden.name}.kmw")
+        assert {Kind(int(key["kind"])).name.lower() for key in capture.keys} <= {golden.kinds}
