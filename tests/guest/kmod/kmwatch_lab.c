@@ -364,8 +364,8 @@ static void lab_note_context(void)
 }
 
 /*
- * What is left in the zones that a request may use; free_blocks are large enough for it. ZONE_DMA is nearly all reserved
- * for those that can use nothing else.
+ * What is left in the zones that a request may use; free_blocks are large enough for it. Nearly all of ZONE_DMA is
+ * reserved for those that can use nothing else.
  */
 static void lab_note_failure(const struct lab_request *request)
 {
@@ -917,8 +917,8 @@ static void lab_fragment(void)
 }
 
 /*
- * Exhausted: no free page is left that GFP_ATOMIC could have. Fragmented: nearly half of memory is free, in single pages
- * that nothing can move together, since what lies between them is not movable. The run undoes it before it returns:
+ * Exhausted: no free page is left that GFP_ATOMIC could have. Fragmented: nearly half of memory is free, in single
+ * pages that nothing can move together, since what lies between them is not movable. The run undoes it before it returns:
  * user space cannot live with it.
  */
 static void lab_fill_memory(const struct lab_request *request)
