@@ -46,12 +46,9 @@ static __always_inline int keep_as(u32 stack, struct ledger_key *key, u64 ptr, u
 	return 0;
 }
 
-static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u64 allocated)
+static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u64 allocated,
+					enum pair pair, struct ledger_key *first)
 {
-	struct ledger_key first = {};
-
-	enum pair pair = allocated > LARGE ? pair_of(ctx, ptr, key, &first) : PAIR_NONE;
-
 	return keep_as(stack_at(ctx, key), key, ptr, requested, pair);
 }
 

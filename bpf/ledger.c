@@ -31,13 +31,13 @@ static __always_inline void take_back(struct ledger_key *key, u64 requested)
 	row->fill[(requested - 1) >> eighth_shift(key->bytes_alloc) & (FILL_BUCKETS - 1)]--;
 }
 
-static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u64 allocated)
+static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u64 allocated,
+					enum pair pair, struct ledger_key *first)
 {
-	struct ledger_key first = {.kind = KIND_KMALLOC};
 	struct ledger_value *row;
 
-	if (allocated > LARGE && pair_of(ctx, ptr, key, &first) == PAIR_SECOND)
-		take_back(&first, requested);
+	if (pair == PAIR_SECOND)
+		take_back(first, requested);
 	row = front_row_of(FRONT_KMALLOC, key);
 	if (row) {
 		add(row, requested);

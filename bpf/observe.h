@@ -4,7 +4,8 @@
  * compat.h turns this kernel's tracepoints into calls of the on_…() functions here. The two programs say what becomes of
  * the key, in functions that they define before they include this file:
  *
- *   keep_kmalloc(ctx, key, ptr, requested, allocated)  a kmalloc
+ *   keep_kmalloc(ctx, key, ptr, requested, allocated,  a kmalloc, and how it belongs to the first report of the same
+ *		  pair, first)
  *   keep_request(ctx, front, key, ptr, requested)      another allocation whose size the event tells
  *   keep(ctx, front, key, ptr)                         anything else
  *   stack_at(ctx, key)                                 number of the stack at hand, for what is kept later
@@ -22,15 +23,17 @@
 static __always_inline int on_kmalloc(u32 way, void *ctx, u64 site, u64 ptr, u64 requested, u64 allocated, u32 gfp)
 {
 	int context = observe(way, gfp & GFP_DIRECT_RECLAIM);
-	struct ledger_key key = {.kind = KIND_KMALLOC, .site = site, .gfp = gfp, .context = context, NOWHERE};
+	struct ledger_key key = {.kind = KIND_KMALLOC, .site = site, .gfp = gfp, .context = context, NOWHERE}, first = {};
+	enum pair pair;
 
 	if (context < 0)
 		return 0;
 	key.bytes_alloc = capped(allocated);
 	key.failed = !ptr;
-	if (!ptr)
+	pair = allocated > LARGE ? pair_of(ctx, ptr, &key, &first) : PAIR_NONE;
+	if (key.failed && pair != PAIR_FIRST)
 		keep_free_lists(&key, requested);
-	return keep_kmalloc(ctx, &key, ptr, requested, allocated);
+	return keep_kmalloc(ctx, &key, ptr, requested, allocated, pair, &first);
 }
 
 static __always_inline int on_kfree(u32 way, void *ctx, u64 site, u64 ptr)

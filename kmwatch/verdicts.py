@@ -137,6 +137,8 @@ def _nothing_short(case: _Case) -> _Judgement:
 
 
 def _hopeless(case: _Case) -> _Judgement:
+    if case.gfp.opportunistic(case.failure.gfp):  # it was not expected to
+        return None
     if case.failure.order > COSTLY_ORDER and case.failure.kind == "page" and (how := _restriction(case)):
         return "too large", f"{case.wanted} in one piece {how}: cannot be expected to succeed"
     return None

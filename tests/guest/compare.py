@@ -25,7 +25,7 @@ def sums_differ(wanted: expected.Sum, found: Iterable[dict[str, Any]], row: Row,
         yield from differs(f"context at {at}", expected.plain_context(site["context"]), expected.context(row, did))
         yield from _flags_differ(wanted, site, row)
         if wanted.kind == Kind.CACHE_ALLOC and site["cache"] is not None:
-            yield from differs(f"cache at {at}", site["cache"], "kmwatch_lab")
+            yield from differs(f"cache at {at}", site["cache"], expected.cache_name(row))
 
 
 def _flags_differ(wanted: expected.Sum, site: dict[str, Any], row: Row) -> Iterator[str]:

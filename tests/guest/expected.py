@@ -50,8 +50,13 @@ ALWAYS_ATOMIC = frozenset({"preempt", "irqsoff", "hardirq", "irqwork"})
 """Contexts in which PREEMPT_RT cannot allocate at all: its allocators' locks sleep. The module refuses them there."""
 
 LOCKS_ON_RT = frozenset({"spin", "bh", "softirq", "tasklet"})
-"""Contexts that PREEMPT_RT makes preemptible processes, inside an RCU section: its spinlocks, that which stands for
-`bottom halves off` among them, begin with rcu_read_lock()."""
+"""Contexts that PREEMPT_RT makes preemptible processes."""
+
+RCU_ON_RT = LOCKS_ON_RT - {"spin"}
+"""Those of them that are an RCU section: `bottom halves off` begins with a rcu_read_lock() of its own."""
+
+FLAGS_SEEN = frozenset({Kind.VMALLOC, Kind.IOREMAP})
+"""What a kprobe tells, which sees interrupts that are merely off."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +99,14 @@ def context(row: Row, did: dict[str, Any]) -> str:
     place = "hardirq" if count & 0xF0000 else "softirq" if count & 0x100 else "process"
     words = [place]
     words += ["preempt-off"] * bool(count & 0xFF) + ["bh-off"] * bool(count & 0xFE00)
+    words += ["irqs-off"] * (bool(did["irqs_disabled"]) and KINDS[row.op] in FLAGS_SEEN)
     words += ["rcu"] * (place == "process" and _in_rcu(row, did))
     return "+".join(words)
 
 
 def _in_rcu(row: Row, did: dict[str, Any]) -> bool:
     """A kernel that is not preemptible counts no RCU sections either."""
-    return bool(did["preempt_counted"]) and (row.ctx == "rcu" or (did["preempt_rt"] and row.ctx in LOCKS_ON_RT))
+    return bool(did["preempt_counted"]) and (row.ctx == "rcu" or (did["preempt_rt"] and row.ctx in RCU_ON_RT))
 
 
 def plain_context(text: str) -> str:
@@ -144,6 +150,11 @@ def kmalloc_bytes(size: int) -> int:
     """What kmalloc takes: a size class of SLUB up to two pages, a power of two of pages above."""
     classes = (8, 16, 32, 64, 96, 128, 192)
     return next((each for each in classes if size <= each), 1 << (size - 1).bit_length())
+
+
+def cache_name(row: Row) -> str:
+    """What the module calls its cache."""
+    return f"kmwatch_lab_{row.size}_{row.align}{'_ctor' * row.ctor}"
 
 
 def cache_bytes(row: Row) -> int:

@@ -5,8 +5,9 @@ another, so that no count can be taken for another one), and of which size or or
 from it by the rules of expected.py, which stand there once and not in every row.
 
 Interrupts that are merely off (irqsoff) leave no trace in preempt_count: such a row reads as a process, and a sleeping
-allocation there cannot be seen by a tracepoint. A process alone may ask for what always sleeps: vmalloc, ioremap, a
-kvmalloc of more than a page, a per-CPU allocation with GFP_KERNEL.
+allocation there cannot be seen by a tracepoint; vmalloc and ioremap are seen by kprobes, which do see it. Otherwise a
+process alone may ask for what always sleeps: vmalloc, ioremap, a kvmalloc of more than a page, a per-CPU allocation
+with GFP_KERNEL.
 """
 
 from dataclasses import dataclass
@@ -136,6 +137,8 @@ ROWS = (
     Row("vmalloc", "process", "GFP_KERNEL", 19, 100001),
     Row("vmalloc", "workqueue", "GFP_KERNEL", 23, 4096),
     Row("vzalloc", "process", "GFP_KERNEL", 29, 12345),
+    Row("vmalloc", "irqsoff", "GFP_KERNEL", 7, 3000),
+    Row("ioremap", "irqsoff", "GFP_KERNEL", 11, 4096),
     Row("ioremap", "process", "GFP_KERNEL", 31, 4096),
     Row("ioremap", "workqueue", "GFP_KERNEL", 37, 8192),
     # One copy for every CPU.

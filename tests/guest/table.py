@@ -34,7 +34,8 @@ A module allocates on request. ✓: kmwatch told exactly how often, how many byt
 flags, in which context, by which function, and found the rule KM201 broken where it was and nowhere else. *refused*:
 PREEMPT_RT cannot allocate there, and the module does not try. \N{EN DASH}: not tried.
 
-Where interrupts are merely off (irqsoff) nothing shows it: kmwatch must call such a context a process."""
+Where interrupts are merely off (irqsoff) only a kprobe shows it, at vmalloc and ioremap: elsewhere kmwatch must call
+such a context a process."""
 
 
 class IncompleteError(Exception):

@@ -24,6 +24,7 @@ DID: dict[str, Any] = {
     "size": 100,
     "preempt_counted": True,
     "preempt_rt": False,
+    "irqs_disabled": False,
     "preempt_count_min": 0,
     "gfp_kernel": "0x400",
     "gfp_atomic": "0x20",
@@ -79,10 +80,19 @@ def test_contexts_follow_from_preempt_count(count: int, ctx: str, words: str) ->
     assert not expected.sleeps_in_atomic(dataclasses.replace(row, gfp="GFP_ATOMIC"), did)
 
 
-def test_a_realtime_kernel_refuses_what_is_always_atomic_and_holds_rcu_where_it_locks() -> None:
+def test_interrupts_off_are_seen_where_a_kprobe_looks() -> None:
+    off = DID | {"irqs_disabled": True}
+
+    assert expected.context(Row("vmalloc", "irqsoff", "GFP_KERNEL", 7, 100), off) == "process+irqs-off"
+    assert expected.context(Row("vmalloc", "process", "GFP_KERNEL", 7, 100), DID) == "process"
+    assert expected.context(Row("kmalloc", "irqsoff", "GFP_KERNEL", 7, 100), off) == "process"
+
+
+def test_a_realtime_kernel_refuses_what_is_always_atomic_and_a_spinlock_is_nothing() -> None:
     did = DID | {"preempt_rt": True}
     seen = {ctx: expected.context(Row("kmalloc", ctx, "GFP_KERNEL", 7, 100), did) for ctx in expected.LOCKS_ON_RT}
 
+    assert seen.pop("spin") == "process"
     assert set(seen.values()) == {"process+rcu"}
     assert expected.refused(Row("kmalloc", "hardirq", "GFP_ATOMIC", 7, 100), did)
     assert not expected.refused(Row("kmalloc", "spin", "GFP_ATOMIC", 7, 100), did)

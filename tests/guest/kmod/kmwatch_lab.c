@@ -100,6 +100,7 @@ static void lab_hrtimer_setup(struct hrtimer *timer, enum hrtimer_restart (*func
 
 #define LAB_MAX_LINE 256
 #define LAB_MAX_N (1U << 20) /* all pages of 4 GiB */
+#define LAB_FEW 64
 #define LAB_MAX_SIZE (1UL << 30)
 #define LAB_ATOMIC_BYTES (4ULL << 30) /* clearing them takes seconds, in which the CPU does nothing else */
 
@@ -168,10 +169,13 @@ static struct lab_request lab_request;
 static struct lab_result lab_result;
 static struct lab_batch *lab_batch; /* of the current run, NULL where each object is freed at once */
 static struct lab_block *lab_filling; /* what keeps memory exhausted or fragmented during a run */
-static struct kmem_cache *lab_kmem_cache;
-static unsigned long lab_cache_size;
-static unsigned int lab_cache_align;
-static bool lab_cache_ctor;
+static struct lab_own_cache {
+	struct kmem_cache *cache;
+	unsigned long size;
+	unsigned int align;
+	bool ctor;
+} lab_caches[8];
+static struct kmem_cache *lab_kmem_cache; /* one of them, that of the last run */
 static struct dentry *lab_dir;
 
 /*
@@ -740,6 +744,9 @@ static bool lab_refuse_atomic(const struct lab_request *request)
 		return true;
 	if (!op)
 		return lab_release_sleeps();
+	/* With interrupts merely off a mapping is a bug that goes well: nothing is flushed as long as they are few. */
+	if (op->sleeps && request->ctx->run == lab_in_irqsoff && request->n <= LAB_FEW)
+		return false;
 	if (lab_op_sleeps(op, request->size, request->gfp))
 		return true;
 	if (request->gfp & __GFP_NOFAIL)
@@ -806,28 +813,40 @@ static void lab_cache_init(void *object)
 }
 
 /*
- * The cache outlives the run, so that those who look can find its name; another one takes its place only when nothing
- * of it is held any more.
+ * Caches live as long as the module, so that those who look can find their names, and so that no two are ever at one
+ * address.
  */
-static noinline __noclone int lab_prepare_cache(const struct lab_request *request)
+static noinline __noclone struct lab_own_cache *lab_find_cache(const struct lab_request *request)
 {
 	bool ctor = request->flags & LAB_CTOR;
+	struct lab_own_cache *own;
+	char name[32];
+
+	for (own = lab_caches; own < lab_caches + ARRAY_SIZE(lab_caches) && own->cache; own++)
+		if (own->size == request->size && own->align == request->align && own->ctor == ctor)
+			return own;
+	if (own == lab_caches + ARRAY_SIZE(lab_caches))
+		return NULL;
+	snprintf(name, sizeof(name), "kmwatch_lab_%lu_%u%s", request->size, request->align, ctor ? "_ctor" : "");
+	*own = (struct lab_own_cache){ .size = request->size, .align = request->align, .ctor = ctor };
+	own->cache = kmem_cache_create_usercopy(name, request->size, request->align, SLAB_NO_MERGE, 0, request->size,
+						ctor ? lab_cache_init : NULL);
+	return own->cache ? own : NULL;
+}
+
+static int lab_prepare_cache(const struct lab_request *request)
+{
+	struct lab_own_cache *own = lab_find_cache(request);
 	struct lab_batch *batch;
 
-	if (lab_kmem_cache && lab_cache_size == request->size && lab_cache_align == request->align &&
-	    lab_cache_ctor == ctor)
+	if (!own)
+		return -ENOMEM;
+	if (own->cache == lab_kmem_cache)
 		return 0;
 	list_for_each_entry(batch, &lab_held, list)
 		if (batch->op->alloc == lab_cache)
 			return -EBUSY;
-	kmem_cache_destroy(lab_kmem_cache);
-	lab_kmem_cache = kmem_cache_create_usercopy("kmwatch_lab", request->size, request->align, SLAB_NO_MERGE, 0,
-						    request->size, ctor ? lab_cache_init : NULL);
-	if (!lab_kmem_cache)
-		return -ENOMEM;
-	lab_cache_size = request->size;
-	lab_cache_align = request->align;
-	lab_cache_ctor = ctor;
+	lab_kmem_cache = own->cache;
 	return 0;
 }
 
@@ -1129,11 +1148,14 @@ static int __init lab_init(void)
 
 static void __exit lab_exit(void)
 {
+	struct lab_own_cache *own;
+
 	debugfs_remove_recursive(lab_dir); /* waits for who is still inside */
 	lab_request = (struct lab_request){ 0 };
 	lab_release_held();
 	lab_finish();
-	kmem_cache_destroy(lab_kmem_cache);
+	for (own = lab_caches; own < lab_caches + ARRAY_SIZE(lab_caches); own++)
+		kmem_cache_destroy(own->cache);
 }
 
 module_init(lab_init);
