@@ -1,5 +1,6 @@
 """kmod/kmwatch_lab.c, built for a kernel of the matrix with this machine's compiler."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -18,10 +19,10 @@ _TOO_NEW = re.compile(
 
 
 def build(name: str) -> Path:
-    """The module for a kernel, from the cache where it is newer than its source; FetchError where it does not build."""
+    """The module for a kernel, from the cache where it is of this source; FetchError where it does not build."""
     module = CACHE / f"{name}-module" / "kmwatch_lab.ko"
-    newest = max(path.stat().st_mtime for path in SOURCE.iterdir())
-    if not module.exists() or module.stat().st_mtime < newest:
+    stamp, source = module.with_name("source"), _fingerprint()
+    if not stamp.exists() or stamp.read_text() != source:
         headers = _usable_headers(name)
         shutil.rmtree(module.parent, ignore_errors=True)
         shutil.copytree(SOURCE, module.parent)  # kbuild writes beside the source
@@ -29,14 +30,24 @@ def build(name: str) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise FetchError(f"kmwatch_lab does not build for {name}: {done.stderr[-2000:]}")
+        stamp.write_text(source)
     return module
+
+
+def _fingerprint() -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(SOURCE.iterdir()))).hexdigest()
 
 
 def _usable_headers(name: str) -> Path:
     """The headers of a kernel, mended so that they work from where they were unpacked."""
     prefix, library = fetch_headers(name)
+    stamp = prefix / "mended"
+    if stamp.exists() and stamp.read_text() != str(prefix):  # for another place: of a copied cache
+        shutil.rmtree(prefix)
+        prefix.with_name(f"{prefix.name}.complete").unlink()
+        prefix, library = fetch_headers(name)
     headers = prefix / "usr/src" / f"linux-headers-{fetch(name).release}"
-    if not (prefix / "mended").exists():
+    if not stamp.exists():
         makefile = headers / "Makefile"
         makefile.write_text(re.sub(r"(?<=[= ])/usr/src/", f"{prefix}/usr/src/", makefile.read_text()))
         for path in (headers / "include/config/auto.conf", headers / "include/generated/autoconf.h"):
@@ -45,7 +56,7 @@ def _usable_headers(name: str) -> Path:
         for program in prefix.glob("usr/lib/linux-kbuild-*/**/*"):
             if program.is_file() and program.stat().st_mode & 0o100 and _lacks_library(program):
                 _wrap(program, library / _LIBRARIES)
-        (prefix / "mended").touch()
+        stamp.write_text(str(prefix))
     return headers
 
 
