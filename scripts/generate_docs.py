@@ -19,7 +19,7 @@ from kmwatch.capture.layout import EVENTS, TABLES, VERSION, Field
 from kmwatch.cli import cli
 from kmwatch.findings import RULES, Rule
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE
-from kmwatch.sources.probes import PROBES, Probe
+from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HELP_WIDTH = 88  # columns of the help texts: they fit a narrow page without scrolling
@@ -104,6 +104,11 @@ def observations() -> str:
         parts += [f"### {title}", words, _table(("field", "what it is", "unit"), members)]
     parts += ["### Passed through", _VIA, _table(("bit", "name", "meaning"), _bits("via"))]
     parts += ["## Probes", _PROBES, _table(("tracepoint", "kinds", "attached as", "kernels"), map(_probe, PROBES))]
+    parts += [
+        "### Functions",
+        _FUNCTIONS,
+        _table(("name", "kinds", "functions", "otherwise"), map(_function, FUNCTIONS)),
+    ]
     parts += ["## Losses", _LOSSES, _table(("counter", "counts"), [row[1:] for row in _bits("counter")])]
     return _page(parts)
 
@@ -138,6 +143,11 @@ _PROBES = """\
 Each is a tracepoint of the kernel. It is attached as a raw tracepoint, which is cheaper, where the kernel's type
 information (BTF) shows exactly the arguments that `bpf/compat.h` was written for, and as an ordinary one otherwise.
 `kmwatch doctor` tells what the running kernel offers."""
+_FUNCTIONS = """\
+Where the kernel has kprobes, or allows fentry, these functions are probed themselves: they tell the size as it was
+asked for and the flags, and a kprobe sees whether interrupts were off. Arguments are checked against BTF. Where a
+compiler has put copies of `__vmalloc_node_range()` into its callers, the two functions that all copies call stand in.
+Without either, the tracepoint tells, as far as the kernel has it."""
 _LOSSES = """\
 What the programs could not count, they count as a loss. A report prints it under `trust`, and rule KM901 judges it."""
 
@@ -178,6 +188,15 @@ def _probe(probe: Probe) -> tuple[str, str, str, str]:
         ", ".join(f"`{kind.name.lower()}`" for kind in probe.kinds),
         ways,
         kernels,
+    )
+
+
+def _function(function: Function) -> tuple[str, str, str, str]:
+    return (
+        f"`{function.category}:{function.event}`",
+        ", ".join(f"`{kind.name.lower()}`" for kind in function.kinds),
+        ", ".join(f"`{name}`" for name in function.names),
+        f"`{function.tracepoint}`" + ("" if function.better else ", which is preferred"),
     )
 
 

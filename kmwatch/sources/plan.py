@@ -99,7 +99,9 @@ def _functions(
         needed = function.better or not tracefs.has_event(*function.tracepoint.split(":"))
         if btf and needed and function.inlined in (None, inlined):
             found += [each for name in function.names if (each := _at_function(function, name, btf))][:1]
-    return tuple(found)
+    stand_ins = [function for function in functions if function.inlined]
+    complete = inlined and all(any(each.probe is function for each in found) for function in stand_ins)
+    return tuple(each for each in found if complete or each.probe not in stand_ins)
 
 
 def _at_function(function: Function, name: str, btf: Btf) -> Attachment | None:

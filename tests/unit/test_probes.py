@@ -5,9 +5,10 @@ import re
 import pytest
 
 from kmwatch.errors import UsageError
-from kmwatch.schema import BPF_DIR, Kind
+from kmwatch.schema import BPF_DIR, Kind, Way
 from kmwatch.sources import plan
-from kmwatch.sources.probes import PROBES, Probe, parse_kinds, wanted
+from kmwatch.sources.bpf import Attachment
+from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe, parse_kinds, wanted, wanted_functions
 
 COMPAT = (BPF_DIR / "compat.h").read_text()
 # `#if PROBE_X == WAY` or `#elif`, and the entry point that it guards: name, and type of its argument.
@@ -29,6 +30,30 @@ def test_a_probe_has_an_entry_point_for_each_way_it_is_attached(probe: Probe) ->
 
 def test_every_entry_point_has_its_probe() -> None:
     assert {define for define, _ in ENTRIES} == {probe.define for probe in PROBES}
+
+
+# The same of functions.h: the program of fentry or fexit has its name from the kernel's function.
+FUNCTION_TEXT = (BPF_DIR / "functions.h").read_text()
+BLOCK = re.compile(r"^#(?:el)?if (PROBE_\w+) == (KPROBE|FENTRY)\n(.*?)(?=^#e)", re.MULTILINE | re.DOTALL)
+PROGRAMS = {
+    (define, way): tuple(re.findall(r"^int (\w+(?:\(\w+\))?)\(", body, re.MULTILINE))
+    for define, way, body in BLOCK.findall(FUNCTION_TEXT)
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.event)
+def test_a_function_has_its_programs_for_each_way_it_is_probed(function: Function) -> None:
+    by_kprobe = Attachment(function, Way.KPROBE, at=function.names[0]).programs
+    by_fentry = ("FEXIT" if function.returns else "FENTRY_OF") + f"(FUNCTION_{function.event.upper()})"
+
+    assert PROGRAMS[function.define, "KPROBE"] == by_kprobe
+    assert PROGRAMS.get((function.define, "FENTRY")) == ((by_fentry,) if function.fentry else None)
+
+
+def test_every_program_at_a_function_has_its_probe() -> None:
+    assert {define for define, _ in PROGRAMS} == {function.define for function in FUNCTIONS}
+    assert {f"{probe.category}:{probe.event}" for probe in PROBES} >= {each.tracepoint for each in FUNCTIONS}
+    assert [each.event for each in wanted_functions(frozenset({Kind.IOREMAP, Kind.KFREE}))] == ["ioremap"]
 
 
 @pytest.mark.parametrize("probe", [probe for probe in PROBES if probe.raw], ids=lambda probe: probe.event)
@@ -100,6 +125,69 @@ class OldOrNew:
     def has_event(self, _category: str, _event: str) -> bool:
         """As Tracefs has it."""
         return True
+
+
+class Named:
+    """Symbols and BTF of a kernel that has every function, with a vmalloc() as long as given."""
+
+    def __init__(self, length: int) -> None:
+        self.known = {name: each.takes for each in FUNCTIONS for name in each.names[-1:]}
+        self._length = length
+
+    def parameters(self, name: str) -> tuple[str, ...] | None:
+        """As Btf has it."""
+        return self.known.get(name)
+
+    def length(self, name: str) -> int:
+        """As Symbols has it."""
+        return self._length if name == "vmalloc" else 0
+
+    def has_event(self, *_: str) -> bool:
+        """As Tracefs has it."""
+        return False
+
+
+@pytest.mark.parametrize(
+    ("length", "kprobe", "fentry", "events"),
+    [
+        (64, "", "", {"vmalloc": Way.KPROBE, "vfree": Way.KPROBE, "ioremap": Way.KPROBE, "iounmap": Way.KPROBE}),
+        (224, "", "", dict.fromkeys(("vmalloc_area", "vmalloc_pages", "vfree", "ioremap", "iounmap"), Way.KPROBE)),
+        (64, "no", "", {"vmalloc": Way.FENTRY, "vfree": Way.FENTRY, "ioremap": Way.FENTRY, "iounmap": Way.FENTRY}),
+        (224, "no", "", {"vfree": Way.FENTRY, "ioremap": Way.FENTRY, "iounmap": Way.FENTRY}),
+        (64, "no", "no", {}),
+    ],
+)
+def test_functions_are_probed_as_the_kernel_allows(
+    monkeypatch: pytest.MonkeyPatch, length: int, kprobe: str, fentry: str, events: dict[str, Way]
+) -> None:
+    monkeypatch.setattr(plan.abilities, "kprobe", lambda _: kprobe)
+    monkeypatch.setattr(plan.abilities, "fentry", lambda *_, **_how: fentry)
+    kernel = Named(length)
+
+    found = plan._functions(FUNCTIONS, kernel, kernel, kernel)  # type: ignore[arg-type]
+
+    assert {each.probe.event: each.way for each in found} == events
+
+
+def test_a_function_with_other_arguments_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.abilities, "kprobe", lambda _: "")
+    kernel = Named(64)
+    kernel.known["__ioremap_caller"] = ("long unsigned int", "resource_size_t")
+
+    found = plan._functions(FUNCTIONS, kernel, kernel, kernel)  # type: ignore[arg-type]
+
+    assert [each.probe.event for each in found] == ["vmalloc", "vfree", "iounmap"]
+
+
+def test_of_the_two_functions_that_stand_in_for_vmalloc_one_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that is never seen to end would be taken for a loss."""
+    monkeypatch.setattr(plan.abilities, "kprobe", lambda _: "")
+    kernel = Named(224)
+    del kernel.known["__vmalloc_area_node"]
+
+    found = plan._functions(FUNCTIONS, kernel, kernel, kernel)  # type: ignore[arg-type]
+
+    assert [each.probe.event for each in found] == ["vfree", "ioremap", "iounmap"]
 
 
 def test_where_raw_programs_may_nest_none_is_raw() -> None:
