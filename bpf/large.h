@@ -4,8 +4,8 @@
  *
  * A kmalloc above KMALLOC_MAX_CACHE_SIZE goes to the page allocator. Kernels since 6.11 trace it in
  * __kmalloc_large_node_noprof(), with a call site inside the allocator, and again in the function that it serves, with
- * the real caller. Only the second counts. A large kvmalloc had its place in kvmalloc_node() or __kvmalloc_node_noprof()
- * told in place of its caller, which is looked up then.
+ * the real caller. Only the second counts. A kvmalloc of more than a page had its place in kvmalloc_node() or
+ * __kvmalloc_node_noprof() told in place of its caller, which is looked up then.
  */
 #ifndef KMWATCH_LARGE_H
 #define KMWATCH_LARGE_H
@@ -67,8 +67,11 @@ static __always_inline void lift(void *ctx, struct ledger_key *key)
 	key->site = owner.site;
 }
 
-/* What a large kmalloc is of a pair; `first` is the other one where it is the second. */
-static __always_inline enum pair pair_of(void *ctx, u64 ptr, struct ledger_key *key, struct ledger_key *first)
+/*
+ * What a kmalloc of more than a page is of a pair, which only a `large` one can be; `first` is the other one where it is
+ * the second.
+ */
+static __always_inline enum pair pair_of(void *ctx, u64 ptr, struct ledger_key *key, struct ledger_key *first, bool large)
 {
 	u64 handle = ptr ? ptr : bpf_get_current_pid_tgid();
 	u32 zero = 0;
@@ -76,10 +79,12 @@ static __always_inline enum pair pair_of(void *ctx, u64 ptr, struct ledger_key *
 	u16 via = table ? meaning_of(table, key->site) : 0;
 
 	key->via = via & VIA_KVMALLOC;
-	if (via & LIFTED) {
+	if (via & LIFTED || (!large && via & VIA_KVMALLOC)) {
 		lift(ctx, key);
 		return PAIR_NONE;
 	}
+	if (!large)
+		return PAIR_NONE;
 	if (take_first(handle, key, first)) {
 		if (via) /* kvmalloc, of kernels where it does not pass on its caller */
 			lift(ctx, key);

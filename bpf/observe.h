@@ -24,13 +24,14 @@ static __always_inline int on_kmalloc(u32 way, void *ctx, u64 site, u64 ptr, u64
 {
 	int context = observe(way, gfp & GFP_DIRECT_RECLAIM);
 	struct ledger_key key = {.kind = KIND_KMALLOC, .site = site, .gfp = gfp, .context = context, NOWHERE}, first = {};
-	enum pair pair;
+	enum pair pair = PAIR_NONE;
 
 	if (context < 0)
 		return 0;
 	key.bytes_alloc = capped(allocated);
 	key.failed = !ptr;
-	pair = allocated > LARGE ? pair_of(ctx, ptr, &key, &first) : PAIR_NONE;
+	if (requested > PAGE_SIZE)
+		pair = pair_of(ctx, ptr, &key, &first, allocated > LARGE);
 	if (key.failed && pair != PAIR_FIRST)
 		keep_free_lists(&key, requested);
 	return keep_kmalloc(ctx, &key, ptr, requested, allocated, pair, &first);
