@@ -126,7 +126,7 @@ def _nothing_short(case: _Case) -> _Judgement:
         return "unknown", "no zone could be read"
     if not case.tried:
         return "unknown", "the log has no Mem-Info for it: the kernel shows it only now and then (rate limit)"
-    if not enough:
+    if not enough or _at_the_edge(case):
         return None
     if case.failure.kind == "vmalloc":
         return "unknown", "memory was free: the vmalloc address space, or room for its page tables, ran out"
@@ -134,6 +134,31 @@ def _nothing_short(case: _Case) -> _Judgement:
         return "unknown", "memory was free: the per-CPU chunks had no room, and whoever cannot wait gets no new one"
     when = "when the program looked" if program else "when the log was written"
     return "unknown", f"{when}, {enough[0].zone.name} had enough: others had freed memory by then"
+
+
+def _at_the_edge(case: _Case) -> bool:
+    """A single page was refused, and the program that saw it finds enough: only just, or only what others own.
+
+    Before Linux 6.3 the watermark granted the reserve for atomic requests to single pages, which cannot take it
+    (rmqueue_pcplist() of mm/page_alloc.c); and a page can come back between the refusal and the event.
+    """
+    single = case.failure.kind in ("page", "slab") and not case.failure.order
+    return single and case.failure.taken == "program" and all(_is_scarce(each.zone) for each in _enough(case))
+
+
+def _is_scarce(zone: ZoneState) -> bool:
+    """Whether kswapd would be at work, or all that is free is set aside for atomic requests of higher orders."""
+    return zone.free <= zone.high or all(owners == "H" for owners in zone.letters if owners)
+
+
+def _only_just(case: _Case) -> _Judgement:
+    if not (enough := _enough(case)) or not _at_the_edge(case):
+        return None
+    main = enough[0]
+    return "depletion", (
+        f"in {main.zone.name} {case.pages(main.mark + main.reserve)} must stay free for such a request: little more "
+        "was, and it belonged to others or came back in that moment"
+    )
 
 
 def _hopeless(case: _Case) -> _Judgement:
@@ -196,7 +221,10 @@ def _depleted(case: _Case) -> _Judgement:
     )
 
 
-_JUDGES = (_too_large, _of_cgroup, _hopeless, _nothing_short, _wrong_zone, _fragmented, _reserved, _depleted)
+_JUDGES = (
+    *(_too_large, _of_cgroup, _hopeless, _nothing_short, _wrong_zone),
+    *(_only_just, _fragmented, _reserved, _depleted),
+)
 
 
 def _decide(case: _Case) -> tuple[str, str]:

@@ -52,9 +52,6 @@ ALWAYS_ATOMIC = frozenset({"preempt", "irqsoff", "hardirq", "irqwork"})
 LOCKS_ON_RT = frozenset({"spin", "bh", "softirq", "tasklet"})
 """Contexts that PREEMPT_RT makes preemptible processes."""
 
-RCU_ON_RT = LOCKS_ON_RT - {"spin"}
-"""Those of them that are an RCU section: `bottom halves off` begins with a rcu_read_lock() of its own."""
-
 FLAGS_SEEN = frozenset({Kind.VMALLOC, Kind.IOREMAP})
 """What a kprobe tells, which sees interrupts that are merely off."""
 
@@ -106,7 +103,7 @@ def context(row: Row, did: dict[str, Any]) -> str:
 
 def _in_rcu(row: Row, did: dict[str, Any]) -> bool:
     """A kernel that is not preemptible counts no RCU sections either."""
-    return bool(did["preempt_counted"]) and (row.ctx == "rcu" or (did["preempt_rt"] and row.ctx in RCU_ON_RT))
+    return bool(did["preempt_counted"]) and row.ctx == "rcu"
 
 
 def plain_context(text: str) -> str:

@@ -88,12 +88,11 @@ def test_interrupts_off_are_seen_where_a_kprobe_looks() -> None:
     assert expected.context(Row("kmalloc", "irqsoff", "GFP_KERNEL", 7, 100), off) == "process"
 
 
-def test_a_realtime_kernel_refuses_what_is_always_atomic_and_a_spinlock_is_nothing() -> None:
+def test_a_realtime_kernel_refuses_what_is_always_atomic_and_its_locks_are_nothing() -> None:
     did = DID | {"preempt_rt": True}
     seen = {ctx: expected.context(Row("kmalloc", ctx, "GFP_KERNEL", 7, 100), did) for ctx in expected.LOCKS_ON_RT}
 
-    assert seen.pop("spin") == "process"
-    assert set(seen.values()) == {"process+rcu"}
+    assert set(seen.values()) == {"process"}
     assert expected.refused(Row("kmalloc", "hardirq", "GFP_ATOMIC", 7, 100), did)
     assert not expected.refused(Row("kmalloc", "spin", "GFP_ATOMIC", 7, 100), did)
     assert not expected.refused(Row("kmalloc", "hardirq", "GFP_ATOMIC", 7, 100), DID)

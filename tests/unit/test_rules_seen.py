@@ -16,6 +16,8 @@ from tests.unit.rows import TABLE, Row, area, found, kmalloc, ledger, meta, only
 SMALL = ZoneState(0, "Normal", 100_000, 4000, 5000, 6000, 1_000_000, blocks=(100_000, *[0] * 10), letters=("U",) * 11)
 EMPTY = replace(SMALL, free=900, blocks=(900, *[0] * 10))
 DMA = ZoneState(0, "DMA", 20, 60, 70, 80, 3840, blocks=(20, *[0] * 10), letters=("U",) * 11)
+EDGE = replace(SMALL, free=1300, blocks=(1300, *[0] * 10))  # a quarter of min less a half of it is 1500
+DMA_EDGE = replace(DMA, free=70, blocks=(70, *[0] * 10), letters=("H",) * 11)
 PLENTY = replace(SMALL, blocks=(0,) * 10 + (100,))
 
 
@@ -34,6 +36,14 @@ def told(code: str, row: Row, *failures: Failure) -> Any:
     [
         ("KM202", pages("f+0x1", failed=1, gfp="GFP_ATOMIC"), seen(EMPTY), "depletion"),
         ("KM202", pages("f+0x1", 3, failed=1, gfp="GFP_ATOMIC"), seen(SMALL, order=3), "fragmentation"),
+        ("KM202", pages("f+0x1", failed=1, gfp="GFP_ATOMIC"), seen(EDGE), "depletion"),
+        ("KM202", pages("f+0x1", failed=1, gfp="GFP_ATOMIC"), seen(replace(EDGE, free=1600)), "depletion"),
+        (
+            "KM202",
+            pages("f+0x1", failed=1, gfp="GFP_ATOMIC|GFP_DMA"),
+            seen(DMA_EDGE, PLENTY, gfp="GFP_ATOMIC|GFP_DMA"),
+            "wrong zone",
+        ),
         (
             "KM202",
             pages("f+0x1", failed=1, gfp="GFP_ATOMIC|GFP_DMA"),
