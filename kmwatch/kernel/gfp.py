@@ -59,9 +59,6 @@ _DERIVED = {
     "__GFP_DMA32": ("GFP_DMA32",),
 }
 
-# Flags that the tables of older kernels (5.10, 6.1) have under the name of the composite of the same value alone.
-_SAME = {"__GFP_DMA": "GFP_DMA", "__GFP_DMA32": "GFP_DMA32"}
-
 
 @dataclass(frozen=True)
 class GfpTable:
@@ -101,7 +98,7 @@ class GfpTable:
 
     def bit(self, name: str) -> int:
         """The value of a flag or composite; 0 when this kernel has no such flag."""
-        return self._values.get(name, 0) or self._values.get(_SAME.get(name, ""), 0)
+        return self._values.get(name, 0)
 
     def decode(self, mask: int) -> str:
         """A mask in words: `GFP_KERNEL|__GFP_ZERO`, bits without a name as a trailing number, `none` for 0."""

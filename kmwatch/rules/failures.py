@@ -28,12 +28,13 @@ def seen(ledger: Ledger) -> dict[_Key, Failure]:
 
 def key_of(ledger: Ledger, group: Any) -> _Key:
     """What a group goes by in `seen`."""
-    site = ledger.meta.sites[group["site"]].label
-    return Kind(int(group["kind"])).name.lower(), site, int(group["gfp"]), int(group["context"]), int(group["order"])
+    kind, site = Kind(int(group["kind"])), ledger.meta.sites[group["site"]].label
+    gfp = 0 if kind == Kind.VMALLOC else int(group["gfp"])
+    return kind.name.lower(), site, gfp, int(group["context"]), int(group["order"])
 
 
 def _key(failure: Failure) -> _Key:
-    gfp = 0 if failure.kind == "vmalloc" else failure.gfp  # whose event has no flags
+    gfp = 0 if failure.kind == "vmalloc" else failure.gfp  # whose tracepoint tells no flags
     return failure.event, failure.site, gfp, failure.context, failure.order if failure.event == "page_alloc" else 0
 
 

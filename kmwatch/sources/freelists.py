@@ -202,8 +202,8 @@ def _asked(key: Any, requested: int, meta: Meta, cache: Cache) -> dict[str, Any]
         return {"kind": "slab", "order": limits.order_for(size), "gfp": gfp, "cache": cache.name, "object_size": asked}
     if kind == Kind.PERCPU_ALLOC:
         return {"kind": "percpu", "order": 0, "gfp": gfp, "size": requested}
-    if kind != Kind.KMALLOC:  # an area: the event has no flags, and vmalloc() itself has these
-        return {"kind": "vmalloc", "order": 0, "gfp": meta.gfp.bit("GFP_KERNEL"), "size": requested}
+    if kind != Kind.KMALLOC:  # an area: a tracepoint tells no flags, and vmalloc() itself has these
+        return {"kind": "vmalloc", "order": 0, "gfp": gfp or meta.gfp.bit("GFP_KERNEL"), "size": requested}
     order = min(limits.order_for(requested), 255)
     if requested > limits.largest_slab:
         return {"kind": "page", "order": order, "gfp": gfp}

@@ -19,17 +19,6 @@ def table_of(kernel: str) -> GfpTable:
     return GfpTable.from_format((DATA / kernel / "kmalloc.format").read_text())
 
 
-@pytest.mark.parametrize("kernel", ["linux-6.18", "linux-6.12", "linux-6.1"])
-def test_the_small_zones_are_known_on_every_kernel(kernel: str) -> None:
-    """Tables before Linux 6.12 have GFP_DMA and no __GFP_DMA."""
-    table = table_of(kernel)
-
-    assert [table.zone_asked(table.encode(f"GFP_ATOMIC|{name}")) for name in ("GFP_DMA", "GFP_DMA32")] == [
-        "DMA",
-        "DMA32",
-    ]
-
-
 @pytest.fixture(params=["linux-6.18", "linux-6.12", "linux-6.1", "built-in"])
 def table(request: pytest.FixtureRequest) -> GfpTable:
     return built_in() if request.param == "built-in" else table_of(request.param)
