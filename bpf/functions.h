@@ -14,6 +14,15 @@
 #define FEXIT(name) JOINED(kretfunc__, name)
 #define FENTRY_OF(name) JOINED(kfunc__, name)
 
+/* An argument of fentry or fexit, or the result behind them: the verifier lets no pointer to a qualified void be loaded. */
+static __always_inline u64 argument(u64 *ctx, u32 number)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, 8, ctx + number);
+	return value;
+}
+
 /* __vmalloc_node_range(size, align, start, end, gfp_mask, prot, vm_flags, node, caller), with or without _noprof. */
 #if PROBE_VMALLOC == KPROBE
 int vmalloc(struct pt_regs *ctx)
@@ -28,7 +37,7 @@ int vmalloc_return(struct pt_regs *ctx)
 #elif PROBE_VMALLOC == FENTRY
 int FEXIT(FUNCTION_VMALLOC)(u64 *ctx)
 {
-	return whole_call(ctx, KIND_VMALLOC, ctx[0], ctx[4], ctx[9]);
+	return whole_call(ctx, KIND_VMALLOC, argument(ctx, 0), argument(ctx, 4), argument(ctx, 9));
 }
 #endif
 
@@ -74,7 +83,7 @@ int ioremap_return(struct pt_regs *ctx)
 #elif PROBE_IOREMAP == FENTRY
 int FEXIT(FUNCTION_IOREMAP)(u64 *ctx)
 {
-	return whole_call(ctx, KIND_IOREMAP, ctx[1], 0, ctx[5]);
+	return whole_call(ctx, KIND_IOREMAP, argument(ctx, 1), 0, argument(ctx, 5));
 }
 #endif
 
@@ -87,7 +96,7 @@ int vfree(struct pt_regs *ctx)
 #elif PROBE_VFREE == FENTRY
 int FENTRY_OF(FUNCTION_VFREE)(u64 *ctx)
 {
-	return on_release(WAY_FENTRY, ctx, KIND_VFREE, ctx[0]);
+	return on_release(WAY_FENTRY, ctx, KIND_VFREE, argument(ctx, 0));
 }
 #endif
 
@@ -99,7 +108,7 @@ int iounmap(struct pt_regs *ctx)
 #elif PROBE_IOUNMAP == FENTRY
 int FENTRY_OF(FUNCTION_IOUNMAP)(u64 *ctx)
 {
-	return on_release(WAY_FENTRY, ctx, KIND_IOUNMAP, ctx[0]);
+	return on_release(WAY_FENTRY, ctx, KIND_IOUNMAP, argument(ctx, 0));
 }
 #endif
 

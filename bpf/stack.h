@@ -33,7 +33,12 @@ struct owner {
 	u8 via;
 };
 
-/* With `below`, a frame's address, from there on: frames of the tracing machinery may lie above. */
+#define ALLOCATORS 1 /* no address */
+
+/*
+ * With `below`, a frame's address, from there on; with ALLOCATORS, from the first frame inside of them: frames of the
+ * tracing machinery may lie above.
+ */
 static __always_inline void find_owner_below(void *ctx, u64 below, struct owner *owner)
 {
 	u32 first = 0;
@@ -51,11 +56,11 @@ static __always_inline void find_owner_below(void *ctx, u64 below, struct owner 
 
 		if (!frames[i])
 			return;
-		if (below && frames[i] != below)
+		via = meaning_of(table, frames[i]);
+		if (below == ALLOCATORS ? !via : below && frames[i] != below)
 			continue;
 		below = 0;
 		owner->site = frames[i];
-		via = meaning_of(table, frames[i]);
 		if (!via || via & met & NESTING)
 			return;
 		met |= via;

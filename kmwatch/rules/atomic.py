@@ -6,6 +6,7 @@ from typing import Any
 from kmwatch import contexts
 from kmwatch.failures import Failure
 from kmwatch.findings import Finding, rule
+from kmwatch.kernel.allocators import via_of
 from kmwatch.ledger import ALLOCATIONS, MAPPINGS, Ledger
 from kmwatch.rules.failures import key_of, logged, seen, why
 from kmwatch.schema import Kind
@@ -44,6 +45,10 @@ def _order(ledger: Ledger, group: Any) -> int:
     return ledger.meta.limits.order_for(int(group["max_request"]))
 
 
+def _is_allocator(ledger: Ledger, group: Any) -> bool:
+    return bool(via_of(ledger.meta.sites[group["site"]].symbol))
+
+
 @rule("KM201", "sleeping-allocation-in-atomic-context", "error")
 def sleeping_in_atomic(ledger: Ledger) -> Iterator[Finding]:
     """An allocation that may sleep, where sleeping is a bug.
@@ -59,7 +64,8 @@ def sleeping_in_atomic(ledger: Ledger) -> Iterator[Finding]:
     """
     for group in _groups(ledger, (*ALLOCATIONS, *MAPPINGS)):
         times = int(group["count"] + group["failures"] + group["opportunistic_failures"])
-        if not (group["atomic"] and group["may_sleep"] and times > 0):
+        # What an allocator needs for itself it asks for with its caller's flags: the caller is found by its own.
+        if not (group["atomic"] and group["may_sleep"] and times > 0) or _is_allocator(ledger, group):
             continue
         evidence = _evidence(ledger, group)
         what = evidence["gfp"] if group["gfp"] else evidence["kind"]

@@ -133,7 +133,10 @@ class Programs:
                 attach = self._bpf.attach_kretprobe if returns else self._bpf.attach_kprobe
                 attach(event=each.at.encode(), fn_name=program.encode())
         elif each.way == Way.FENTRY:
-            self._link(each, self._lib.bpf_attach_kfunc(self._programs[each][first].fd))
+            # BCC has attached it when it compiled it; to detach it is ours.
+            self._link(each, (self._bpf.kfunc_exit_fds | self._bpf.kfunc_entry_fds)[name])
+            self._bpf.kfunc_exit_fds.pop(name, None)
+            self._bpf.kfunc_entry_fds.pop(name, None)
         elif each.again:
             # BCC attaches one program to a raw tracepoint; the kernel as many as one likes.
             fd = self._programs[each][first].fd
