@@ -28,8 +28,8 @@ _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 # Without the HPET some boots wait for a timer tick that never comes.
 _MACHINE = "q35,smm=off,vmport=off,sata=off,smbus=off,i8042=off,usb=off"
 # KMWATCH_ACCEL=kvm where that is to be had: it is not everywhere, and a guest that never prints a line looks like ours.
-# One thread for all of a guest's processors: with several, one can meet an int3 of the kernel's text patching that another
-# has already taken back, and the kernel dies of it.
+# One thread for all of a guest's processors: with several, one can meet an int3 of the kernel's text patching that
+# another has already taken back, and the kernel dies of it.
 _ACCEL = os.environ.get("KMWATCH_ACCEL", "tcg,thread=single")
 # TCG does `rep stosb` byte by byte; page tables of four levels are cheaper than of five.
 _CPU = "max,erms=off,la57=off"

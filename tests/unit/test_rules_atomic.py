@@ -47,6 +47,7 @@ def test_every_kind_of_sleeping_allocation_counts(bad: Row) -> None:
         kmalloc("f+0x1", 64, gfp="GFP_TRANSHUGE_LIGHT", context=Context.RCU),
         pages("f+0x1", order=3, via=Via.SLAB, context=Context.PREEMPT_OFF),  # the slab allocator's own affair
         pages("f+0x1", via=Via.PERCPU, context=Context.RCU),
+        kmalloc("__pcs_replace_empty_main+0x1", 64, context=Context.HARDIRQ),  # for a caller that is found by itself
     ],
 )
 def test_what_is_allowed_or_not_known_is_no_error(good: Row) -> None:
