@@ -33,12 +33,9 @@ struct owner {
 	u8 via;
 };
 
-#define ALLOCATORS 1 /* no address */
+#define TRAMPOLINE 2 /* frames that lie above at fentry and fexit: the program itself, and what called it */
 
-/*
- * With `below`, a frame's address, from there on; with ALLOCATORS, from the first frame inside of them: frames of the
- * tracing machinery may lie above.
- */
+/* With `below`, a frame's address, from there on, or from below TRAMPOLINE: the tracing machinery may lie above. */
 static __always_inline void find_owner_below(void *ctx, u64 below, struct owner *owner)
 {
 	u32 first = 0;
@@ -56,11 +53,11 @@ static __always_inline void find_owner_below(void *ctx, u64 below, struct owner 
 
 		if (!frames[i])
 			return;
-		via = meaning_of(table, frames[i]);
-		if (below == ALLOCATORS ? !via : below && frames[i] != below)
+		if (below == TRAMPOLINE ? i < TRAMPOLINE : below && frames[i] != below)
 			continue;
 		below = 0;
 		owner->site = frames[i];
+		via = meaning_of(table, frames[i]);
 		if (!via || via & met & NESTING)
 			return;
 		met |= via;

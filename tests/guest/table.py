@@ -20,9 +20,9 @@ _HEAD = """\
 
 <!-- Written by tests/guest/table.py from test results: `make test-guest-all` writes it anew. -->
 
-What kmwatch was held to, on stock Debian kernels under QEMU. Written by `make test-guest-all` on {date}. `make test`
-does the same on two of them; what each row asks for stands in `tests/guest/rows.py`, what must come of it in
-`tests/guest/expected.py`."""
+What kmwatch was held to, on stock Debian kernels under QEMU. Written on {date} from what the last run on each left;
+`make test-guest-all` runs them all, `make test` two of them. What each row asks for stands in `tests/guest/rows.py`,
+what must come of it in `tests/guest/expected.py`."""
 _WATCHED = """\
 ## How each is watched
 
