@@ -87,7 +87,8 @@ def above_costly_order(ledger: Ledger) -> Iterator[Finding]:
 def vmalloc_below_a_page(ledger: Ledger) -> Iterator[Finding]:
     """A vmalloc asks for a page or less.
 
-    What it finds: areas of one page. The event tells whole pages only, so a request of exactly a page looks the same.
+    What it finds: areas of one page. Without a probe at the function itself the event tells whole pages only, and a
+    request of exactly a page looks the same.
 
     Why it is bad: each takes a page, a guard page of address space, a vm_struct, page table updates and, when freed,
     a TLB flush on all CPUs; kmalloc of the same size takes none of these.

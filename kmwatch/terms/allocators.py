@@ -33,8 +33,8 @@ ALLOCATORS = (
         avoid="less than a page (a whole page and page tables are used up); often repeated allocations (setting up and "
         "flushing mappings is slow); DMA; atomic context.",
         free="vfree (deferred when called in an interrupt)",
-        observed="vmalloc:alloc_vmap_area and vmalloc:free_vmap_area_noflush (Linux 6.2 and later), with the caller "
-        "from the stack.",
+        observed="by a kprobe at the function where the kernel allows it, with size and flags as asked; else by "
+        "vmalloc:alloc_vmap_area and vmalloc:free_vmap_area_noflush (since Linux 6.2); the caller is from the stack.",
         aliases=("vzalloc", "__vmalloc", "vmalloc_user", "vfree"),
         article="Virtually contiguous memory for large buffers; slower than kmalloc, not for DMA, not in interrupts.",
         today="Still so. When the size varies, kvmalloc chooses by itself.",
