@@ -165,6 +165,24 @@ def test_without_a_name_everything_that_can_be_explained_is_listed() -> None:
     assert [name for name in (*terms.TERMS, *RULES) if name not in text] == []
 
 
+def test_a_file_of_thresholds_is_used_and_named(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text("[thresholds]\nwaste_share = 1.0\n")
+    sample = str(ROOT / "kmwatch" / "sample.kmw")
+
+    strict, lax = kmwatch("report", sample), kmwatch("report", sample, "--config", str(config))
+    once = kmwatch("top", sample, "--once", "--config", str(config))
+
+    assert [("KM101" in each.stdout) for each in (strict, lax, once)] == [True, False, False]
+    assert f"kmwatch: thresholds from {config}" in lax.stderr
+    assert "thresholds" not in strict.stderr
+
+    config.write_text("[thresholds]\nwaste_shares = 1.0\n")
+    refused = kmwatch("report", sample, "--config", str(config))
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert "did you mean waste_share?" in refused.stderr
+
+
 PAGE = {"rule", "name", "severity", "since", "summary", "sections", "text"}
 
 
