@@ -65,8 +65,8 @@ def kvmalloc_falls_back(ledger: Ledger) -> Iterator[Finding]:
 
     When it is fine: where most requests are small and only the rare large ones fall back.
 
-    Kernel's own words: the description of __kvmalloc_node() in mm/slub.c: it tries kmalloc first and falls back to
-    vmalloc, and uses flags that do not disturb others much for the first.
+    Kernel's own words: the description of __kvmalloc_node() (mm/slub.c, before it mm/util.c): it tries kmalloc, and
+    falls back to vmalloc where that fails.
 
     Needs: kmem:kmalloc of the failures, with a stack that shows kvmalloc.
     """

@@ -33,15 +33,15 @@ def nofail(ledger: Ledger) -> Iterator[Finding]:
     an error, __GFP_NOFAIL without direct reclaim, or in a context that may not sleep.
 
     Why it matters: the allocator loops until it succeeds. For a large block that may be for ever; without reclaim
-    nothing can come free by the loop, and new kernels return NULL to a caller that does not look.
+    nothing can come free by the loop, so that the kernel returns NULL all the same, to a caller that does not look.
 
     What to do: kvmalloc() with __GFP_NOFAIL, which loops for single pages (since Linux 5.17); allocate before the lock;
     or handle the failure.
 
-    When it is fine: never for what cannot wait; order 2 and 3 work for long on an idle machine.
+    When it is fine: never for what cannot wait; order 2 and 3 are found sooner or later where reclaim works.
 
     Kernel's own words: include/linux/gfp_types.h: it must be blockable and used with __GFP_DIRECT_RECLAIM, and order
-    above 1 is not supported; mm/page_alloc.c warns once of each.
+    above 1 is not supported (the text since Linux 6.12); mm/page_alloc.c of most kernels warns once of each.
 
     Needs: the mask, of kmalloc, caches, pages and, by function, vmalloc.
     """
@@ -79,7 +79,7 @@ def zone_flag_for_slab(ledger: Ledger) -> Iterator[Finding]:
     When it is fine: never; with __GFP_HIGHMEM, which means nothing on 64 bits, it is noise in the log.
 
     Kernel's own words: kmalloc_fix_flags() in mm/slab_common.c logs `Unexpected gfp`, with a stack, and ends with
-    `Fix your code!`; GFP_SLAB_BUG_MASK names the flags.
+    `Fix your code!`, where a new slab or whole pages are taken; GFP_SLAB_BUG_MASK names the flags.
 
     Needs: the mask as it was passed.
     """

@@ -9,7 +9,7 @@ from kmwatch.schema import Kind, Via
 from kmwatch.units import number, size
 
 PORTABLE = 128 << 10
-"""What a kmalloc could ask for at most on any kernel, until SLAB's limit was raised in the 2.6 series."""
+"""What portable code could count on: "Linux Device Drivers", third edition, chapter 8."""
 
 
 @rule("KM304", "kmalloc-above-the-portable-limit", "notice", since="0.2")

@@ -105,8 +105,8 @@ def reserves(ledger: Ledger) -> Iterator[Finding]:
     What it sees: 4 MiB/s or more of pages at one site whose mask opens the reserves (__GFP_HIGH, as in GFP_ATOMIC, or
     __GFP_MEMALLOC), slabs among them, in a span in which others had to reclaim directly.
 
-    Why it matters: direct reclaim begins below the watermark at which the reserves do. What goes out there is what
-    swapping out, interrupts and the OOM killer live on; once it is gone the machine stands still.
+    Why it matters: direct reclaim begins at the watermark (min) below which the reserves lie. What goes out there is
+    what swapping, interrupts and those who are being killed live on; once it is gone the machine stands still.
 
     What to do: for __GFP_MEMALLOC a mempool; for GFP_ATOMIC allocate ahead, or limit the rate (a smaller receive ring,
     fewer packets at a time); meanwhile `sysctl vm.min_free_kbytes`.
