@@ -51,8 +51,8 @@ def rounding_waste(ledger: Ledger) -> Iterator[Finding]:
 
     Why it matters: the memory is lost for as long as the object lives, and the caches hold fewer objects.
 
-    What to do: make the object small enough for the next smaller class, or, where there are many objects of one size,
-    give them a kmem_cache of their own; its slabs are computed as SLUB does it, with what stays free at their ends.
+    What to do: where it is near, make the object small enough for the next smaller class; for many objects of one size,
+    a kmem_cache of their own: its slabs are computed as SLUB does it, with what stays free at their ends.
 
     When it is fine: where objects are few, short-lived, or of sizes that vary inside one class; that is a notice.
 
@@ -76,7 +76,7 @@ def _rounding(ledger: Ledger, worst: Any, wasted: int, allocated: int) -> Findin
     taken, count = int(worst["bytes_alloc"]), int(worst["count"])
     low, high = int(worst["min_request"]), int(worst["max_request"])
     smaller, constant = ledger.meta.limits.next_smaller_class(taken), low == high
-    near = count if constant else _near(worst["fill"], taken, smaller)
+    near = _near(worst["fill"], taken, smaller)
     saving = per_second(ledger, near * (taken - smaller)) if smaller else 0.0
     slab = best_slab(high, ledger.meta.limits.page_size, _ALIGNMENT) if constant and smaller else None
     own = per_second(ledger, count * (taken - slab.per_object)) if slab else 0.0
@@ -106,15 +106,13 @@ def _advice(smaller: int, saving: float, slab: Slab | None, own: float) -> str:
     """`slab`, `own`: where all requests have one size, its own cache's slab, and what that saves a second."""
     if not smaller:
         return "this is the smallest class: put the object into the one that points to it"
-    if saving <= 0:
-        return "none is cheap: the sizes vary inside one class, and none lies near the smaller one"
-    advice = f"at ≤ {number(smaller)} bytes it falls into the next smaller class, saving {size(saving)}/s"
-    if slab is None:
-        return f"{advice} for the requests just above it"
-    if own <= 0:
-        return advice
-    where = f"{number(slab.objects)} in {size(slab.bytes)}"
-    return f"{advice}; a kmem_cache of its own, {where}, saves {size(own)}/s"
+    trimmed = f"at ≤ {number(smaller)} bytes it falls into the next smaller class, saving {size(saving)}/s"
+    if slab and own > 0:
+        cache = f"a kmem_cache of its own, {number(slab.objects)} in {size(slab.bytes)}, saves {size(own)}/s"
+        return f"{trimmed}; {cache}" if saving > 0 else cache
+    if saving > 0:
+        return trimmed if slab else f"{trimmed} for the requests just above it"
+    return "none is cheap: the sizes vary inside one class, and none lies near the smaller one"
 
 
 @rule("KM102", "kmalloc-just-above-a-size-class", "warning", since="0.2")

@@ -58,6 +58,13 @@ def test_sizes_that_vary_inside_a_class_are_a_notice_without_a_saving() -> None:
     assert finding.advice.startswith("none is cheap: ")
 
 
+def test_a_size_far_above_the_smaller_class_is_not_told_to_shrink() -> None:
+    finding = only("KM101", ledger(kmalloc("f+0x1", 408, count=1000)))
+
+    assert finding.advice == "a kmem_cache of its own, 10 in 4.0 KiB, saves 100.0 KiB/s"
+    assert finding.saving == 1000 * (512 - 409.6)
+
+
 # KM103 and KM104: large kmallocs
 
 
