@@ -8,6 +8,7 @@ import numpy as np
 
 from kmwatch.batch import GROUPING, ROW, Batch, Cost, Meta, Rows, Trust
 from kmwatch.schema import Context, Kind, Via
+from kmwatch.thresholds import DEFAULTS, Thresholds
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,10 +43,11 @@ class Ledger:
     rows: dtype ROW, one for each distinct key, in no particular order.
     start, seconds: the span that the batches covered, in seconds since the epoch and seconds.
     trust, cost: the doubt and the cost of all batches.
+    thresholds: what rules hold it to.
     """
 
-    def __init__(self, meta: Meta) -> None:
-        self.meta = meta
+    def __init__(self, meta: Meta, thresholds: Thresholds = DEFAULTS) -> None:
+        self.meta, self.thresholds = meta, thresholds
         self.rows: Rows = np.zeros(0, ROW)
         self.start, self.seconds = 0.0, 0.0
         self.trust, self.cost = Trust(), Cost()

@@ -4,7 +4,6 @@
 `python scripts/generate_docs.py` writes them; tests/test_docs.py fails while they differ from the code.
 """
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -17,9 +16,11 @@ from kmwatch import contexts, schema, terms
 from kmwatch.capture.database import VIEWS
 from kmwatch.capture.layout import EVENTS, TABLES, VERSION, Field
 from kmwatch.cli import cli
-from kmwatch.findings import RULES, Rule
+from kmwatch.findings import CONFIDENCES, RULES, Rule
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE
 from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe
+from kmwatch.thresholds import Threshold
+from kmwatch.thresholds import table as thresholds
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HELP_WIDTH = 88  # columns of the help texts: they fit a narrow page without scrolling
@@ -50,6 +51,8 @@ def rules() -> str:
         "# Rules",
         _RULES,
         _bullets(f"**{name}**: {meaning}" for name, meaning in _SEVERITIES.items()),
+        _CONFIDENCE,
+        _bullets(f"**{name}**: {meaning}" for name, meaning in CONFIDENCES.items()),
         _table(
             ("code", "severity", "name"),
             [(f"[{rule.code}](#{_anchor(_heading(rule))})", rule.severity, f"`{rule.name}`") for rule in book],
@@ -59,6 +62,8 @@ def rules() -> str:
         members = [rule for rule in book if rule.code.startswith(family)]
         if members:
             parts += [f"## {title}", *(_rule(rule) for rule in members)]
+    heads = ("threshold", "default", "unit", "why")
+    parts += ["## Thresholds", _THRESHOLDS, _table(heads, map(_threshold, thresholds()))]
     return _page(parts)
 
 
@@ -67,16 +72,25 @@ What kmwatch finds by itself. `kmwatch rules` lists the rules, `kmwatch explain 
 `findings` of a report name them by code and name."""
 
 
+_CONFIDENCE = """\
+Each finding says how sure it is; a text report names it where it is not certain:"""
+_THRESHOLDS = """\
+What rules speak from. A file `kmwatch.toml` in the working directory, or the one that `--config` names, changes them:
+a table `[thresholds]`, and in it `NAME = NUMBER`. Limits that are the kernel's own are none of these: they are read
+from the kernel that was watched."""
+
+
+def _threshold(each: Threshold) -> tuple[str, str, str, str]:
+    return f"`{each.name}`", f"{each.default:.10g}", each.unit, _text(each.reason)
+
+
 def _heading(rule: Rule) -> str:
     return f"{rule.code} {rule.name}"
 
 
 def _rule(rule: Rule) -> str:
-    paragraphs = [" ".join(part.split()) for part in inspect.cleandoc(rule.explanation).split("\n\n")]
-    shown = [f"### {_heading(rule)}", f"*{rule.severity}.* {_text(paragraphs[0])}"]
-    for paragraph in paragraphs[1:]:
-        heading, _, text = paragraph.partition(": ")
-        shown.append(f"**{heading}:** {_text(text)}")
+    shown = [f"### {_heading(rule)}", f"*{rule.severity}, since {rule.since}.* {_text(rule.summary)}"]
+    shown += [f"**{heading}:** {_text(text)}" for heading, text in rule.sections.items()]
     return "\n\n".join(shown)
 
 

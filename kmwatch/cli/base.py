@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 KINDS = click.option("--kinds", metavar="LIST", help="What to observe, separated by commas; everything by default.")
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Thresholds of the rules, as docs/rules.md lists them; ./kmwatch.toml where there is one.",
+)
 DIMENSIONS = ("site", "cache", "gfp", "zone", "context", "comm", "cgroup", "module")
 SECONDS = click.FloatRange(min=0, min_open=True)
 

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kmwatch.cli.base import DIMENSIONS, JSON, KINDS, PART, SECONDS, WithCommand, cli, emit, examples, say
+from kmwatch.cli.base import CONFIG, DIMENSIONS, JSON, KINDS, PART, SECONDS, WithCommand, cli, emit, examples, say
 from kmwatch.cli.sources import Part, open_source
 from kmwatch.errors import UsageError
 
 if TYPE_CHECKING:
     from kmwatch.ledger import Ledger
+    from kmwatch.thresholds import Thresholds
 
 _INTERVAL = "Seconds between refreshes; of a capture, recorded seconds."
 _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possible; 1 by default, 0 with --json."
@@ -31,12 +33,14 @@ _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possib
 @click.option("-d", "--duration", type=SECONDS, help="Stop watching `live` after so many seconds.")
 @click.option("--speed", type=click.FloatRange(0, 1024), help=_SPEED)
 @click.option("--once", is_flag=True, help="One refresh as text, then leave; of a capture, all of it.")
+@CONFIG
 @click.option("--json", "as_json", is_flag=True, help="One report a line for each refresh, as JSON.")
 def top(source: str, kinds: str | None, duration: float | None, speed: float | None, **shown: Any) -> None:
     """Show which call sites allocate what, how, and from which context: live, or as a capture has it.
 
     On a capture Space pauses the time, the arrow keys move in it, + and - change its speed.
     """
+    shown["thresholds"] = _thresholds(shown.pop("config"))
     if source != "live":
         _refuse_live_only(source, (), duration)
         _replay(open_source(source, Part(kinds)), speed, **shown)
@@ -46,7 +50,9 @@ def top(source: str, kinds: str | None, duration: float | None, speed: float | N
         _watch(kinds, duration, **shown)
 
 
-def _watch(kinds: str | None, duration: float | None, *, interval: float, once: bool, as_json: bool) -> None:
+def _watch(
+    kinds: str | None, duration: float | None, *, interval: float, once: bool, as_json: bool, thresholds: "Thresholds"
+) -> None:
     from kmwatch.sources.workload import Workload
 
     workload = Workload((), interval if once and not duration else duration)
@@ -54,29 +60,31 @@ def _watch(kinds: str | None, duration: float | None, *, interval: float, once: 
     if not (once or as_json):
         from kmwatch.views.top import run
 
-        run(live, workload.start)
+        run(live, workload.start, thresholds)
         return
     with workload:
         if once:
-            _print(_report(live, workload.start), as_json)
+            _print(_report(live, thresholds, workload.start), as_json)
         else:
-            _each_refresh(live, workload.start)
+            _each_refresh(live, thresholds, workload.start)
 
 
-def _replay(capture: Any, speed: float | None, *, interval: float, once: bool, as_json: bool) -> None:
+def _replay(
+    capture: Any, speed: float | None, *, interval: float, once: bool, as_json: bool, thresholds: "Thresholds"
+) -> None:
     from kmwatch.sources.replay import ReplaySource
 
     if once:
-        _print(_report(capture), as_json)
+        _print(_report(capture, thresholds), as_json)
         return
     # For a reader of JSON there is no reason to wait.
     replay = ReplaySource(capture, interval, float(not as_json) if speed is None else speed)
     if as_json:
-        _each_refresh(replay)
+        _each_refresh(replay, thresholds)
         return
     from kmwatch.views.top import run
 
-    run(replay)
+    run(replay, thresholds=thresholds)
 
 
 @cli.command(
@@ -95,11 +103,10 @@ def _replay(capture: Any, speed: float | None, *, interval: float, once: bool, a
 @PART
 @click.option("--by", type=click.Choice(DIMENSIONS), help="One row for each of these, each piece of memory once.")
 @click.option("--top", "rows", default=20, show_default=True, type=click.IntRange(1), help="Rows of the table.")
+@CONFIG
 @JSON
 @click.pass_context
-def report(
-    ctx: click.Context, /, source: str, duration: float | None, by: str | None, rows: int, as_json: bool, **part: Any
-) -> None:
+def report(ctx: click.Context, /, source: str, duration: float | None, by: str | None, **options: Any) -> None:
     """Watch for a while, or while a command runs, and report; or report on what was recorded.
 
     SOURCE is `live`, the directory of a capture, or a text of another tool (see `kmwatch import`). With -- CMD the
@@ -107,11 +114,12 @@ def report(
     """
     from kmwatch.sources.workload import Workload
 
-    command = ctx.meta["command"]
+    config, rows, as_json = (options.pop(name) for name in ("config", "rows", "as_json"))
+    command, thresholds = ctx.meta["command"], _thresholds(config)
     _refuse_live_only(source, command, duration)
     with Workload(command, duration or (None if command else 5.0)) as workload:
-        opened = open_source(source, Part(**part, by=by), 1.0, workload.finished)
-        data = _report(opened, workload.start, by)
+        opened = open_source(source, Part(**options, by=by), 1.0, workload.finished)
+        data = _report(opened, thresholds, workload.start, by)
     _print(data, as_json, rows)
 
 
@@ -121,37 +129,48 @@ def _refuse_live_only(source: str, command: tuple[str, ...], duration: float | N
         raise UsageError(f"{what} goes with `live`: {source} has been recorded already")
 
 
-def _ledgers(source: Any, opened: Callable[[], None]) -> Iterator["Ledger"]:
+def _thresholds(config: Path | None) -> "Thresholds":
+    """The thresholds to judge by; where a file changes them, that is said, as a finding may be missing for it."""
+    from kmwatch.thresholds import load
+
+    loaded = load(config)
+    say([f"thresholds from {loaded.path}"] * bool(loaded.path))
+    return loaded
+
+
+def _ledgers(source: Any, thresholds: "Thresholds", opened: Callable[[], None]) -> Iterator["Ledger"]:
     """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only."""
     from kmwatch.ledger import Ledger
 
     with source:
         say(source.notes)
-        ledger = Ledger(source.meta)
+        ledger = Ledger(source.meta, thresholds)
         opened()
         for batch in source:
             ledger.add(batch)
             yield ledger
 
 
-def _report(source: Any, opened: Callable[[], None] = lambda: None, by: str | None = None) -> dict[str, Any]:
+def _report(
+    source: Any, thresholds: "Thresholds", opened: Callable[[], None] = lambda: None, by: str | None = None
+) -> dict[str, Any]:
     """The report over all that a source gives."""
     from kmwatch.ledger import Ledger
     from kmwatch.rules import judge
     from kmwatch.views.report import build
 
-    ledger = Ledger(source.meta)
-    for last in _ledgers(source, opened):
+    ledger = Ledger(source.meta, thresholds)
+    for last in _ledgers(source, thresholds, opened):
         ledger = last
     return build(ledger, judge(ledger), by)
 
 
-def _each_refresh(source: Any, opened: Callable[[], None] = lambda: None) -> None:
+def _each_refresh(source: Any, thresholds: "Thresholds", opened: Callable[[], None] = lambda: None) -> None:
     """Print a report after each batch, as a line of JSON."""
     from kmwatch.rules import judge
     from kmwatch.views.report import build
 
-    for ledger in _ledgers(source, opened):
+    for ledger in _ledgers(source, thresholds, opened):
         click.echo(json.dumps(build(ledger, judge(ledger)), separators=(",", ":")))
 
 

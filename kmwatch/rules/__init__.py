@@ -2,9 +2,23 @@
 
 from kmwatch.findings import RULES, SEVERITIES, Found
 from kmwatch.ledger import Ledger
-from kmwatch.rules import atomic, failures, large, trust, waste
+from kmwatch.rules import areas, atomic, failures, gfp, large, limits, loops, packing, reserves, trust, waste, zones
 
-__all__ = ["atomic", "failures", "judge", "large", "trust", "waste"]
+__all__ = [
+    "areas",
+    "atomic",
+    "failures",
+    "gfp",
+    "judge",
+    "large",
+    "limits",
+    "loops",
+    "packing",
+    "reserves",
+    "trust",
+    "waste",
+    "zones",
+]
 
 
 def judge(ledger: Ledger) -> list[Found]:

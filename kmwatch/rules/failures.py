@@ -51,18 +51,25 @@ def why(ledger: Ledger, failure: Failure) -> tuple[Verdict, dict[str, Any]]:
     }
 
 
-@rule("KM205", "logged-allocation-failure", "error")
+@rule("KM205", "logged-allocation-failure", "error", since="0.1")
 def logged_failure(ledger: Ledger) -> Iterator[Finding]:
     """The kernel logged that an allocation failed, and what was free then.
 
-    What it finds: page, slab and vmalloc failures of a kernel log, with the reason: fragmentation (enough memory, but
+    What it sees: page, slab and vmalloc failures of a kernel log, with the reason: fragmentation (enough memory, but
     not in one piece), depletion (below the watermark that holds for the mask), a wrong zone (GFP_DMA32 kept it from
     free memory), lowmem_reserve, a size that cannot be expected to succeed, the limit of a memory cgroup.
 
-    Why it is bad: the packet, the firmware load or the system call failed, and drivers often do not survive it.
+    Why it matters: the packet, the firmware load or the system call failed, and drivers often do not survive it.
 
     What to do: it depends on the reason, and the advice follows it. More memory helps against depletion only: against
     fragmentation ask for single pages, or allocate ahead.
+
+    When it is fine: where the mask says that the caller has a fallback; such a finding is a notice.
+
+    Kernel's own words: warn_alloc() in mm/page_alloc.c writes the message, at most a few in ten seconds, and none with
+    __GFP_NOWARN: a log has fewer than there were.
+
+    Needs: an imported kernel log, with the Mem-Info that follows the message for the reason.
     """
     groups: dict[tuple[object, ...], _Group] = {}
     for failure in logged(ledger):

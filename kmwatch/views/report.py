@@ -68,6 +68,7 @@ def finding(found: Found) -> dict[str, Any]:
         "rule": found.rule.code,
         "name": found.rule.name,
         "severity": found.severity,
+        "confidence": found.finding.confidence,
         "site": found.finding.site,
         "message": found.finding.message,
         "advice": found.finding.advice,

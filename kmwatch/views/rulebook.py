@@ -1,6 +1,5 @@
-"""The rule book as pages: what each rule finds, why that is bad, what to do. Its text is the rule's docstring."""
+"""The rule book as pages: what each rule sees, why it matters, what to do, what it needs: the rule's docstring."""
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import kmwatch.rules  # noqa: F401  # enters the rules
@@ -9,6 +8,9 @@ from kmwatch.findings import RULES, Rule
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_WIDE = 120  # columns from which a rule's sentence fits beside its name
 
 
 def codes() -> list[str]:
@@ -26,9 +28,15 @@ def build(name: str) -> dict[str, Any]:
     rule = _find(name)
     if rule is None:
         raise UsageError(f"no rule {name!r}; `kmwatch rules` lists them")
-    text = inspect.cleandoc(rule.explanation)
-    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-    return {"rule": rule.code, "name": rule.name, "severity": rule.severity, "text": paragraphs}
+    return {
+        "rule": rule.code,
+        "name": rule.name,
+        "severity": rule.severity,
+        "since": rule.since,
+        "summary": rule.summary,
+        "sections": rule.sections,
+        "text": rule.paragraphs,
+    }
 
 
 def build_all() -> list[dict[str, Any]]:
@@ -40,20 +48,24 @@ def render(page: dict[str, Any], console: "Console") -> None:
     """Print a page."""
     from rich.text import Text
 
-    console.print(Text.assemble((page["rule"], "bold"), f"  {page['name']}  ", (page["severity"], "dim")))
-    for paragraph in page["text"]:
+    since = f"since kmwatch {page['since']}"
+    console.print(Text.assemble((page["rule"], "bold"), f"  {page['name']}  ", (f"{page['severity']}, {since}", "dim")))
+    console.print()
+    console.print(Text(page["summary"]))
+    for heading, text in page["sections"].items():
         console.print()
-        console.print(Text(paragraph))
+        console.print(Text.assemble((f"{heading}: ", "bold"), text))
 
 
 def render_names(console: "Console") -> None:
-    """Print a line for each rule: code, severity, name."""
+    """Print a line for each rule: code, severity, name, what it sees in a sentence where there is room."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for rule in (RULES[code] for code in codes()):
-        table.add_row(Text(rule.code, "bold"), Text(rule.severity), Text(rule.name))
+        summary = [Text(rule.summary, "dim")] if console.width >= _WIDE else []
+        table.add_row(Text(rule.code, "bold"), Text(rule.severity), Text(rule.name), *summary)
     console.print(table)
 
 

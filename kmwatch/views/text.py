@@ -130,8 +130,13 @@ def _findings(data: dict[str, Any], console: Console) -> None:
     for each in data["findings"]:
         head = Text.assemble(
             (f"{each['severity']:<8}", _SEVERITY[each["severity"]]), (each["rule"], "bold"), f" {each['name']}  ",
-            (printable(each["site"]), "bold"),
+            (printable(each["site"]), "bold"), (_confidence(each), "dim"),
         )  # fmt: skip
         console.print(head)
         console.print(Padding(Text(printable(each["message"])), (0, 0, 0, 8)))
         console.print(Padding(Text(printable(each["advice"]), "italic"), (0, 0, 0, 8)))
+
+
+def _confidence(finding: dict[str, Any]) -> str:
+    """What is certain needs no word."""
+    return "" if finding["confidence"] == "certain" else f"  ({finding['confidence']})"

@@ -156,7 +156,7 @@ def test_words_are_explained(name: str, kind: str) -> None:
 
 def test_rules_are_explained_by_code_and_name() -> None:
     assert answer("explain", "km201") == answer("explain", "sleeping-allocation-in-atomic-context")
-    assert "What it finds:" in kmwatch("explain", "KM201").stdout
+    assert "What it sees:" in kmwatch("explain", "KM201").stdout
 
 
 def test_without_a_name_everything_that_can_be_explained_is_listed() -> None:
@@ -165,10 +165,31 @@ def test_without_a_name_everything_that_can_be_explained_is_listed() -> None:
     assert [name for name in (*terms.TERMS, *RULES) if name not in text] == []
 
 
+def test_a_file_of_thresholds_is_used_and_named(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text("[thresholds]\nwaste_share = 1.0\n")
+    sample = str(ROOT / "kmwatch" / "sample.kmw")
+
+    strict, lax = kmwatch("report", sample), kmwatch("report", sample, "--config", str(config))
+    once = kmwatch("top", sample, "--once", "--config", str(config))
+
+    assert [("KM101" in each.stdout) for each in (strict, lax, once)] == [True, False, False]
+    assert f"kmwatch: thresholds from {config}" in lax.stderr
+    assert "thresholds" not in strict.stderr
+
+    config.write_text("[thresholds]\nwaste_shares = 1.0\n")
+    refused = kmwatch("report", sample, "--config", str(config))
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert "did you mean waste_share?" in refused.stderr
+
+
+PAGE = {"rule", "name", "severity", "since", "summary", "sections", "text"}
+
+
 def test_the_rule_book_is_listed_whole() -> None:
     pages = answer("rules")
 
     assert {page["rule"]: page["name"] for page in pages} == {code: rule.name for code, rule in RULES.items()}
-    assert all(set(page) == {"rule", "name", "severity", "text"} for page in pages)
+    assert all(set(page) == PAGE for page in pages)
     text = kmwatch("rules").stdout
     assert [part for rule in RULES.values() for part in (rule.code, rule.name) if part not in text] == []

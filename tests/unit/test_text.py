@@ -75,6 +75,18 @@ def test_a_report_says_all_that_it_knows() -> None:
         assert part in text
 
 
+def test_a_finding_that_is_not_certain_says_so_and_one_that_is_does_not() -> None:
+    sure, unsure = kmalloc("sure+0x1", 640, count=1000), kmalloc("unsure+0x1", 64, gfp="GFP_KERNEL|__GFP_DMA")
+    text = words(printed(build(made := ledger(sure, unsure), judge(made)), 200))
+
+    assert "notice KM403 dma-zone-asked-for unsure+0x1 (candidate) kmalloc with" in text
+    assert "warning KM101 kmalloc-rounding-waste sure+0x1 asks for" in text
+    assert [(one["rule"], one["confidence"]) for one in build(made, judge(made))["findings"]] == [
+        ("KM101", "certain"),
+        ("KM403", "candidate"),
+    ]
+
+
 def test_doubt_is_printed_at_every_width() -> None:
     for width in (20, 40, 80):
         text = words(printed(build(everything(), []), width))

@@ -132,7 +132,7 @@ def test_findings(frame: Frame) -> None:
         ("error", "KM202", "probe+0x9 [wifi]"),
         ("warning", "KM901", "kmwatch"),
     ]
-    assert found[0]["about"].startswith("An allocation that may sleep, where sleeping is a bug.\n\nWhat it finds:")
+    assert found[0]["about"].startswith("An allocation that may sleep, where sleeping is a bug.\n\nWhat it sees:")
     assert frame.worst == Part("3", "", BAD)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmwatch.batch import Source
 from kmwatch.errors import KmwatchError, UsageError
+from kmwatch.thresholds import DEFAULTS, Thresholds
 
 if TYPE_CHECKING:
     from kmwatch.views.top.app import TopApp
@@ -18,7 +19,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 5.0  # seconds after a signal until the process goes, whatever hangs; the kernel then detaches the programs
 
 
-def run(source: Source, opened: Callable[[], None] = lambda: None) -> None:
+def run(source: Source, opened: Callable[[], None] = lambda: None, thresholds: Thresholds = DEFAULTS) -> None:
     """Show a source until it ends or the user leaves; it is closed when this returns or raises.
 
     Raises UsageError where there is no terminal or too small a one, what the source raised, and SystemExit after a
@@ -27,12 +28,13 @@ def run(source: Source, opened: Callable[[], None] = lambda: None) -> None:
     Args:
         source: not yet entered.
         opened: called, in another thread, when the source is open.
+        thresholds: what the rules hold it to.
     """
     refuse_terminal()
     from kmwatch.views.top.app import TopApp
     from kmwatch.views.top.feed import Feed
 
-    feed = Feed(source, opened)
+    feed = Feed(source, opened, thresholds)
     app = TopApp(feed)
     with _leaving_on_signals(app) as caught:
         try:

@@ -135,10 +135,8 @@ def _of(name: str) -> Callable[[list[Found]], list[Cell]]:
 
 
 def _evidence(found: list[Found]) -> list[Cell]:
-    return [
-        printable(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in one.finding.evidence.items()))
-        for one in found
-    ]
+    told = [{"confidence": one.finding.confidence, **one.finding.evidence} for one in found]
+    return [printable(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in each.items())) for each in told]
 
 
 def _rule_text(found: list[Found]) -> list[Cell]:

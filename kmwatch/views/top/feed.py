@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from kmwatch.batch import Source
+from kmwatch.thresholds import DEFAULTS, Thresholds
 from kmwatch.views.top.frame import Frame, Frames
 from kmwatch.views.top.playback import Playable
 
@@ -16,10 +17,13 @@ class Feed:
     Args:
         source: not yet entered.
         opened: called in the thread when the source is open.
+        thresholds: what the rules hold it to.
     """
 
-    def __init__(self, source: Source, opened: Callable[[], None] = lambda: None) -> None:
-        self._source, self._opened = source, opened
+    def __init__(
+        self, source: Source, opened: Callable[[], None] = lambda: None, thresholds: Thresholds = DEFAULTS
+    ) -> None:
+        self._source, self._opened, self._thresholds = source, opened, thresholds
         self.playback = source if isinstance(source, Playable) else None
         """The controls of the source, if it has any; it then stays at its end."""
         if self.playback:
@@ -61,7 +65,7 @@ class Feed:
         self._tell(None)
 
     def _read(self, source: Source) -> None:
-        frames = Frames(source.meta, replayed=self.playback is not None)
+        frames = Frames(source.meta, replayed=self.playback is not None, thresholds=self._thresholds)
         if self._stopping.is_set():
             return
         on_the_way = False

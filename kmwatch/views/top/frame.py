@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kmwatch.batch import Batch, Meta
 from kmwatch.ledger import PRESSURE, Ledger
+from kmwatch.thresholds import DEFAULTS, Thresholds
 from kmwatch.units import number, printable, seconds, size
 from kmwatch.views.top.catalog import BAD, GOOD, PLAIN, VIEWS, WARN, Row, View, build
 from kmwatch.views.top.columns import amount, per_second, share
@@ -73,8 +74,8 @@ class Frame:
 class Frames:
     """Folds batches into frames; `replayed` is whether they were recorded before."""
 
-    def __init__(self, meta: Meta, *, replayed: bool = False) -> None:
-        self._total, self._replayed = Ledger(meta), replayed
+    def __init__(self, meta: Meta, *, replayed: bool = False, thresholds: Thresholds = DEFAULTS) -> None:
+        self._total, self._replayed = Ledger(meta, thresholds), replayed
         self._worst, self._judge_at = _NOTHING, 0.0
 
     def add(self, batch: Batch, *, judge: bool = False) -> Frame:

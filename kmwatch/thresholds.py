@@ -1,0 +1,150 @@
+"""The limits from which rules speak: one table, each with its unit and its reason; kmwatch.toml changes them.
+
+Limits of the kernel itself (size classes, the costly order, the largest kmalloc) are no thresholds: they come from the
+kernel that was watched.
+"""
+
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kmwatch.errors import BadInputError
+
+CONFIG = "kmwatch.toml"
+"""The file that is looked for in the working directory."""
+
+_TABLE = "thresholds"
+_LARGEST_TEXT = 1 << 20
+
+
+def _limit(default: float, unit: str, reason: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "reason": reason})
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Every threshold. `path` is the file that they come from, "" where none changed them."""
+
+    waste_share: float = _limit(
+        0.10, "of what was allocated", "below it rounding is the price of having few size classes"
+    )
+    waste_rate: float = _limit(2048.0, "bytes/s", "many sites of an idle machine waste less: it is noise")
+    waste_bytes: float = _limit(4096.0, "bytes", "less than a page in all: the span was too short to tell")
+    near_share: float = _limit(
+        1 / 16, "of the smaller class", "what a reordered or dropped member of a struct can save"
+    )
+    cache_objects: float = _limit(
+        100.0, "objects", "a cache of its own costs a slab for each CPU and node: it needs many objects to pay"
+    )
+    slab_share: float = _limit(
+        0.25, "of a slab", "SLUB's calculate_order() goes from a sixteenth to a quarter before it takes a larger slab"
+    )
+    slab_rate: float = _limit(65536.0, "bytes/s", "a cache with little traffic has few objects to win on")
+    atomic_pages_count: float = _limit(
+        10.0, "allocations", "a few while a device starts succeed; steady ones meet a fragmented hour some day"
+    )
+    atomic_idle_rate: float = _limit(
+        10.0, "allocations/s", "below it reserves are not strained; many kernel paths do it now and then"
+    )
+    atomic_idle_count: float = _limit(100.0, "allocations", "one path with interrupts off is easily seen some times")
+    reserve_rate: float = _limit(
+        4 << 20, "bytes/s", "the usual reserve (min_free_kbytes) of a machine of 1 GiB lasts for about a second of it"
+    )
+    storm_rate: float = _limit(
+        10.0, "failures/s", "a caller that gives up, or waits as it should, fails less often than that"
+    )
+    storm_count: float = _limit(50.0, "failures", "fewer are a burst, and not a loop")
+    storm_share: float = _limit(0.5, "of the attempts", "where most succeed it is a shortage, and no loop that spins")
+    vmalloc_rate: float = _limit(
+        1000.0, "areas/s", "thread stacks make some hundred a second when a build forks; above that it is a hot path"
+    )
+    fallback_count: float = _limit(20.0, "first tries", "a few failures are fragmentation of the moment")
+    fallback_share: float = _limit(0.5, "of the first tries", "as long as most succeed the first try is worth its cost")
+    scope_rate: float = _limit(
+        1000.0, "allocations/s", "at rest a file system does it by the hundred; more is a hot path"
+    )
+    lower_zone_pages: float = _limit(4096.0, "pages", "16 MiB: less is what balancing the zones does at any time")
+    lower_zone_share: float = _limit(
+        0.5, "of the pages", "the zones are used in turn under load: from half on the upper zone is short"
+    )
+    dma_zone_pages: float = _limit(
+        16.0, "pages", "lowmem_reserve keeps nearly all of the 16 MiB for those who can use nothing else"
+    )
+    steal_rate: float = _limit(
+        50.0, "page blocks/s", "some happen whenever the mix of a load changes; a steady stream fragments for good"
+    )
+    steal_count: float = _limit(500.0, "page blocks", "a burst when a load begins is no trend")
+    context_events: float = _limit(
+        10_000.0, "allocations", "of so many some are under a spinlock on any kernel that counts them"
+    )
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One line of the table."""
+
+    name: str
+    default: float
+    unit: str
+    reason: str
+
+
+DEFAULTS = Thresholds()
+
+
+def table() -> list[Threshold]:
+    """Every threshold with its default, unit and reason."""
+    return [
+        Threshold(each.name, float(getattr(DEFAULTS, each.name)), each.metadata["unit"], each.metadata["reason"])
+        for each in fields(Thresholds)
+        if each.metadata
+    ]
+
+
+def load(path: Path | None = None) -> Thresholds:
+    """The thresholds of a file, or of kmwatch.toml in the working directory; the defaults where there is none.
+
+    Raises BadInputError for a file that cannot be read, that is not TOML, or that has a key which is none of these.
+    """
+    chosen = path or Path(CONFIG)
+    if path is None and not chosen.is_file():
+        return DEFAULTS
+    try:
+        with chosen.open("rb") as stream:
+            text = stream.read(_LARGEST_TEXT + 1)
+        if len(text) > _LARGEST_TEXT:
+            raise BadInputError(f"{chosen} is over 1 MiB: that is no file of thresholds")
+        data = tomllib.loads(text.decode())
+    except OSError as error:
+        raise BadInputError(f"{chosen} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInputError(f"{chosen} is not TOML: {error}") from error
+    return _from(data, str(chosen))
+
+
+def _from(data: dict[str, Any], where: str) -> Thresholds:
+    known = [each.name for each in table()]
+    _refuse_unknown(data, [_TABLE], where, "table")
+    given = data.get(_TABLE, {})
+    if not isinstance(given, dict):
+        raise BadInputError(f"{where}: `{_TABLE}` must be a table: [{_TABLE}], and below it NAME = NUMBER")
+    _refuse_unknown(given, known, where, "threshold")
+    return Thresholds(**{name: _number(name, value, where) for name, value in given.items()}, path=where)
+
+
+def _refuse_unknown(given: dict[str, Any], known: list[str], where: str, what: str) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
+            end = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise BadInputError(f"{where}: there is no {what} {name!r:.80}; {end}")
+
+
+def _number(name: str, value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise BadInputError(f"{where}: {name} must be a number from 0 up, not {value!r:.60}")
+    return float(value)
