@@ -38,7 +38,7 @@ def top(source: str, kinds: str | None, duration: float | None, speed: float | N
     On a capture Space pauses the time, the arrow keys move in it, + and - change its speed.
     """
     if source != "live":
-        _refuse_live_only(source, (), duration)
+        refuse_live_only(source, (), duration)
         _replay(open_source(source, Part(kinds)), speed, **shown)
     elif speed is not None:
         raise UsageError("--speed goes with a capture: `live` has the speed that it has")
@@ -108,20 +108,21 @@ def report(
     from kmwatch.sources.workload import Workload
 
     command = ctx.meta["command"]
-    _refuse_live_only(source, command, duration)
+    refuse_live_only(source, command, duration)
     with Workload(command, duration or (None if command else 5.0)) as workload:
         opened = open_source(source, Part(**part, by=by), 1.0, workload.finished)
         data = _report(opened, workload.start, by)
     _print(data, as_json, rows)
 
 
-def _refuse_live_only(source: str, command: tuple[str, ...], duration: float | None) -> None:
+def refuse_live_only(source: str, command: tuple[str, ...], duration: float | None) -> None:
+    """Raise UsageError where something is asked of a recorded source that only `live` can do."""
     if source != "live" and (command or duration):
         what = "a command" if command else "--duration"
         raise UsageError(f"{what} goes with `live`: {source} has been recorded already")
 
 
-def _ledgers(source: Any, opened: Callable[[], None]) -> Iterator["Ledger"]:
+def ledgers(source: Any, opened: Callable[[], None]) -> Iterator["Ledger"]:
     """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only."""
     from kmwatch.ledger import Ledger
 
@@ -141,7 +142,7 @@ def _report(source: Any, opened: Callable[[], None] = lambda: None, by: str | No
     from kmwatch.views.report import build
 
     ledger = Ledger(source.meta)
-    for last in _ledgers(source, opened):
+    for last in ledgers(source, opened):
         ledger = last
     return build(ledger, judge(ledger), by)
 
@@ -151,7 +152,7 @@ def _each_refresh(source: Any, opened: Callable[[], None] = lambda: None) -> Non
     from kmwatch.rules import judge
     from kmwatch.views.report import build
 
-    for ledger in _ledgers(source, opened):
+    for ledger in ledgers(source, opened):
         click.echo(json.dumps(build(ledger, judge(ledger)), separators=(",", ":")))
 
 
