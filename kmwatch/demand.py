@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from kmwatch.batch import Cost, Rows, Trust
+from kmwatch.events import fill_shifts
 from kmwatch.schema import FILL_BUCKETS, Kind
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -71,9 +72,8 @@ def by_eighths(rows: Rows) -> Array:
     """
     rows = rows[(rows["kind"] == Kind.KMALLOC) & (rows["failed"] == 0) & (rows["count"] > 0)]
     fill, largest = rows["fill"].astype(np.int64), rows["max_request"].astype(np.int64)
-    # The eighths are of the power of two at or above the class.
-    tops = 1 << np.frexp(np.maximum(rows["bytes_alloc"].astype(np.int64) - 1, 0))[1].astype(np.int64)
-    uppers = np.minimum(tops[:, None] * np.arange(1, FILL_BUCKETS + 1) // FILL_BUCKETS, largest[:, None])
+    eighths = np.arange(1, FILL_BUCKETS + 1) << fill_shifts(rows)[:, None]
+    uppers = np.minimum(eighths, largest[:, None])
     whole = (fill.sum(axis=1) != rows["count"]) | (rows["min_request"] == rows["max_request"])
     fill[whole] = 0
     fill[whole, -1], uppers[whole, -1] = rows["count"][whole], largest[whole]

@@ -22,7 +22,7 @@ SCHEMA = "kmwatch.whatif/1"
 
 _KNOWN = {
     "exact": "known exactly",
-    "eighths": "known to an eighth of their class, and taken for the largest of it: others would save at least this",
+    "eighths": "known to an eighth of their class, each taken for the largest that it can be",
 }
 _MOST_NAMED = 20  # classes in a line
 _WIDE, _BETWEEN = 100, 3  # columns from which there is room for all numbers; what lies between two of a table

@@ -1,5 +1,6 @@
 """What kmalloc was asked for: exactly from single events, and by eighths, honestly, from a ledger."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmwatch.capture.database import ask
 from kmwatch.capture.folding import Choice
+from kmwatch.capture.layout import SAMPLE
+from kmwatch.capture.reader import Capture
 from kmwatch.demand import LARGEST, Array, Demand, by_eighths, requests
 from kmwatch.schema import Context
 from kmwatch.sources.capture import CaptureSource
@@ -34,6 +38,18 @@ def test_a_capture_tells_each_size_with_its_site_and_span(tmp_path: Path) -> Non
 
     assert sorted(listed(demand.requests)) == [(60, 64, 7), (3000, 4096, 1)]
     assert (demand.exact, demand.start, demand.seconds) == (True, START, 3.0)
+
+
+def test_sql_counts_the_same_in_a_real_capture() -> None:
+    """A second witness, by another way through the files."""
+    demand, sites = of_capture(SAMPLE), Capture(SAMPLE).meta.sites
+    counted = Counter[tuple[str, int, int]]()
+    for site, size, taken, count in demand.requests.tolist():
+        counted[sites[site].text, size, taken] += count
+    query = "select site, requested, allocated, count(*) from events where kind = 'kmalloc' and not failed group by all"
+
+    assert len(counted) > 50
+    assert counted == {tuple(each): count for *each, count in ask(Capture(SAMPLE), query).rows(10_000)}
 
 
 def test_what_failed_and_what_is_no_kmalloc_asked_for_nothing(tmp_path: Path) -> None:

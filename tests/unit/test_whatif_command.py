@@ -184,7 +184,7 @@ def test_live_is_watched_for_kmalloc_and_known_to_eighths(monkeypatch: pytest.Mo
     assert (data["sizes"]["known"], data["sizes"]["requests"], data["sizes"]["distinct"]) == ("eighths", 20, 1)
     assert (data["span"]["seconds"], data["trust"]["lost"]) == (2.0, 2)
     assert [(each["size"], each["requests"]) for each in data["then"]["classes"] if each["new"]] == [(640, 20)]
-    assert "sizes known to an eighth of their class, and taken for the largest of it" in said
+    assert "sizes known to an eighth of their class, each taken for the largest that it can be" in said
     assert "0.50 s of CPU time in the kernel, 1.00 s in kmwatch" in said
 
 
