@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmwatch.capture.database import ask
@@ -106,6 +106,7 @@ def test_eighths_that_do_not_add_up_are_not_believed() -> None:
     assert listed(by_eighths(made.rows)) == [(600, 1024, (1 << 32) + 5)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40_000), st.integers(1, 100)), min_size=1, max_size=20))
 def test_by_eighths_nothing_is_missing_and_each_takes_what_it_took(sizes: list[tuple[int, int]]) -> None:
     made = by_eighths(ledger(*(kmalloc("f+0x1", size, count=count) for size, count in sizes), known=meta()).rows)
