@@ -1,4 +1,4 @@
-"""Adding up the events of a capture: files in, rows of the ledger out, with ledger.sql and nothing else."""
+"""Adding up the events of a capture: files in; out come rows of the ledger (ledger.sql), or sizes (sizes.sql)."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,12 +11,15 @@ import numpy as np
 from kmwatch.batch import KEY, ROW, Meta, Rows, Task, sized
 from kmwatch.capture.engine import connect, first_line
 from kmwatch.capture.layout import EVENTS, parquet
+from kmwatch.demand import REQUEST, requests
 from kmwatch.errors import BadInputError, UsageError
 from kmwatch.events import Array, fill_shifts
 from kmwatch.kernel.symbols import Site
 from kmwatch.schema import FILL_BUCKETS, Kind
 
-_SQL = (Path(__file__).parent.parent / "ledger.sql").read_text(encoding="utf-8")
+_TEXTS = Path(__file__).parent.parent
+_SQL = (_TEXTS / "ledger.sql").read_text(encoding="utf-8")
+_SIZES = (_TEXTS / "sizes.sql").read_text(encoding="utf-8")
 _USABLE = """
 SELECT count(*) FROM events WHERE key < $keys AND requested >= 0 AND "time" IS NOT NULL AND task IS NOT NULL
 """
@@ -59,19 +62,30 @@ class Folder:
         Raises BadInputError where a file cannot be read, or they do not have so many `events` that can be used.
         """
         paths = [*files]
+        return self._rows(self._grouped(_SQL, paths, first, end, events)) if paths else np.zeros(0, ROW)
+
+    def sizes(self, files: Iterable[Path], first: int = ALWAYS[0], end: int = ALWAYS[1], *, events: int) -> Array:
+        """The sizes that kmalloc was asked for in the same events, dtype REQUEST; errors as of `fold`."""
+        paths = [*files]
         if not paths:
-            return np.zeros(0, ROW)
+            return np.zeros(0, REQUEST)
+        found = self._grouped(_SIZES, paths, first, end, events)
+        keys = self._keys[found["key"]]
+        counted = np.where((keys["kind"] == Kind.KMALLOC) & (keys["failed"] == 0), found["count"], 0)
+        return requests(keys["site"], found["requested"], keys["bytes_alloc"], counted)
+
+    def _grouped(self, query: str, paths: list[Path], first: int, end: int, events: int) -> dict[str, Array]:
         names = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in EVENTS)
         values = {"first": first, "end": end, "every_task": self._choice.tasks is None}
         try:
             self._database.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT {names} FROM {parquet(paths)}")  # noqa: S608
             usable = self._database.execute(_USABLE, {"keys": len(self._keys)}).fetchone()
-            found = self._database.execute(_SQL, values).fetchnumpy()
+            found: dict[str, Array] = self._database.execute(query, values).fetchnumpy()
         except duckdb.Error as error:
             raise BadInputError(f"{paths[0]} cannot be read: {first_line(error)}") from error
         if usable != (events,):
             raise BadInputError(f"{paths[0]} and what follows do not have the events that the journal tells of")
-        return self._rows(found)
+        return found
 
     def _choose(self) -> None:
         meta, choice = self._meta, self._choice

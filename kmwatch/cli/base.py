@@ -15,6 +15,8 @@ from kmwatch.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from kmwatch.thresholds import Thresholds
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 KINDS = click.option("--kinds", metavar="LIST", help="What to observe, separated by commas; everything by default.")
 CONFIG = click.option(
@@ -103,3 +105,12 @@ def say(notes: list[str]) -> None:
     """Print what the user should know beside the result, once."""
     while notes:
         click.echo(f"kmwatch: {notes.pop(0)}", err=True)
+
+
+def thresholds_of(config: Path | None) -> "Thresholds":
+    """The thresholds to judge by; where a file changes them, that is said, as a finding may be missing for it."""
+    from kmwatch.thresholds import load
+
+    loaded = load(config)
+    say([f"thresholds from {loaded.path}"] * bool(loaded.path))
+    return loaded

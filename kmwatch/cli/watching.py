@@ -1,18 +1,28 @@
 """Commands that watch a source and show it: live, a capture, or another tool's text."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kmwatch.cli.base import CONFIG, DIMENSIONS, JSON, KINDS, PART, SECONDS, WithCommand, cli, emit, examples, say
-from kmwatch.cli.sources import Part, open_source
+from kmwatch.cli.base import (
+    CONFIG,
+    DIMENSIONS,
+    JSON,
+    KINDS,
+    PART,
+    SECONDS,
+    WithCommand,
+    cli,
+    emit,
+    examples,
+    thresholds_of,
+)
+from kmwatch.cli.sources import Part, ledgers, open_source, refuse_live_only, whole_ledger
 from kmwatch.errors import UsageError
 
 if TYPE_CHECKING:
-    from kmwatch.ledger import Ledger
     from kmwatch.thresholds import Thresholds
 
 _INTERVAL = "Seconds between refreshes; of a capture, recorded seconds."
@@ -40,9 +50,9 @@ def top(source: str, kinds: str | None, duration: float | None, speed: float | N
 
     On a capture Space pauses the time, the arrow keys move in it, + and - change its speed.
     """
-    shown["thresholds"] = _thresholds(shown.pop("config"))
+    shown["thresholds"] = thresholds_of(shown.pop("config"))
     if source != "live":
-        _refuse_live_only(source, (), duration)
+        refuse_live_only(source, (), duration)
         _replay(open_source(source, Part(kinds)), speed, **shown)
     elif speed is not None:
         raise UsageError("--speed goes with a capture: `live` has the speed that it has")
@@ -115,53 +125,22 @@ def report(ctx: click.Context, /, source: str, duration: float | None, by: str |
     from kmwatch.sources.workload import Workload
 
     config, rows, as_json = (options.pop(name) for name in ("config", "rows", "as_json"))
-    command, thresholds = ctx.meta["command"], _thresholds(config)
-    _refuse_live_only(source, command, duration)
+    command, thresholds = ctx.meta["command"], thresholds_of(config)
+    refuse_live_only(source, command, duration)
     with Workload(command, duration or (None if command else 5.0)) as workload:
         opened = open_source(source, Part(**options, by=by), 1.0, workload.finished)
         data = _report(opened, thresholds, workload.start, by)
     _print(data, as_json, rows)
 
 
-def _refuse_live_only(source: str, command: tuple[str, ...], duration: float | None) -> None:
-    if source != "live" and (command or duration):
-        what = "a command" if command else "--duration"
-        raise UsageError(f"{what} goes with `live`: {source} has been recorded already")
-
-
-def _thresholds(config: Path | None) -> "Thresholds":
-    """The thresholds to judge by; where a file changes them, that is said, as a finding may be missing for it."""
-    from kmwatch.thresholds import load
-
-    loaded = load(config)
-    say([f"thresholds from {loaded.path}"] * bool(loaded.path))
-    return loaded
-
-
-def _ledgers(source: Any, thresholds: "Thresholds", opened: Callable[[], None]) -> Iterator["Ledger"]:
-    """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only."""
-    from kmwatch.ledger import Ledger
-
-    with source:
-        say(source.notes)
-        ledger = Ledger(source.meta, thresholds)
-        opened()
-        for batch in source:
-            ledger.add(batch)
-            yield ledger
-
-
 def _report(
     source: Any, thresholds: "Thresholds", opened: Callable[[], None] = lambda: None, by: str | None = None
 ) -> dict[str, Any]:
     """The report over all that a source gives."""
-    from kmwatch.ledger import Ledger
     from kmwatch.rules import judge
     from kmwatch.views.report import build
 
-    ledger = Ledger(source.meta, thresholds)
-    for last in _ledgers(source, thresholds, opened):
-        ledger = last
+    ledger = whole_ledger(source, opened, thresholds)
     return build(ledger, judge(ledger), by)
 
 
@@ -170,7 +149,7 @@ def _each_refresh(source: Any, thresholds: "Thresholds", opened: Callable[[], No
     from kmwatch.rules import judge
     from kmwatch.views.report import build
 
-    for ledger in _ledgers(source, thresholds, opened):
+    for ledger in ledgers(source, opened, thresholds):
         click.echo(json.dumps(build(ledger, judge(ledger)), separators=(",", ":")))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kmwatch import contexts
+from kmwatch.kernel.geometry import Geometry
 from kmwatch.ledger import ALLOCATIONS, MAPPINGS, Ledger
 from kmwatch.schema import Kind
 
@@ -56,3 +57,8 @@ def site(ledger: Ledger, group: Any) -> str:
 def per_second(ledger: Ledger, amount: float) -> float:
     """An amount by the second of the ledger's span."""
     return amount / max(ledger.seconds, 1e-9)
+
+
+def geometry(ledger: Ledger) -> Geometry:
+    """Slabs on the machine that was watched."""
+    return Geometry(ledger.meta.limits.page_size, ledger.meta.host.cpus)

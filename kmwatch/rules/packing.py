@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from kmwatch.findings import Finding, rule
-from kmwatch.kernel.geometry import Slab, best_slab, slabs_of
+from kmwatch.kernel.geometry import CACHE_LINE, WORD, Slab, rounded
 from kmwatch.ledger import Ledger
-from kmwatch.rules.groups import per_second
+from kmwatch.rules.groups import geometry, per_second
 from kmwatch.schema import Kind, Via
 from kmwatch.units import number, size
 
@@ -27,9 +27,9 @@ def _own_cache(ledger: Ledger, group: Any) -> Slab | None:
     asked, limits = int(group["max_request"]), ledger.meta.limits
     if asked != group["min_request"] or group["count"] < ledger.thresholds.cache_objects:
         return None
-    slab = best_slab(asked, limits.page_size)
+    slab = geometry(ledger).slab(rounded(asked, CACHE_LINE))
     exact = -(-asked // limits.page_size) * limits.page_size
-    return slab if slab and slab.objects > 1 and slab.per_object < exact else None
+    return slab if slab.objects > 1 and slab.each < exact else None
 
 
 def _wasteful(ledger: Ledger, saved: int, taken: int) -> bool:
@@ -105,28 +105,28 @@ def large_objects(ledger: Ledger) -> Iterator[Finding]:
 
     Needs: kmem:kmalloc, which tells both sizes.
     """
-    page = ledger.meta.limits.page_size
     for group in _large(ledger):
         taken, count, asked = int(group["bytes_alloc"]), int(group["count"]), int(group["max_request"])
         slab = _own_cache(ledger, group)
-        saved = int((taken - slab.per_object) * count) if slab else 0
+        saved = int((taken - slab.each) * count) if slab else 0
         if slab is None or not _wasteful(ledger, saved, taken * count):
             continue
+        slabs, room = geometry(ledger).of_orders(slab.object_size), slab.room(CACHE_LINE)
         yield Finding(
             site=ledger.meta.sites[group["site"]].label,
             message=f"asks {number(count)} times for {number(asked)} bytes and takes {number(taken)}: in "
-            f"{size(slab.bytes)} lie {slab.bytes // taken or 'none'}, where a cache of its own puts {slab.objects}",
-            advice=f"kmem_cache_create() for it (up to {number(slab.stride)} bytes {slab.objects} fit a slab of order "
-            f"{slab.order}), saving {size(per_second(ledger, saved))}/s",
+            f"{size(slab.length)} lie {slab.length // taken or 'none'}, where a cache of its own puts {slab.objects}",
+            advice=f"kmem_cache_create() for it (up to {number(room)} bytes {slab.objects} fit a slab of "
+            f"order {slab.order}), saving {size(per_second(ledger, saved))}/s",
             evidence={
                 "count": count,
                 "max_request": asked,
                 "bytes_alloc": taken,
                 "gfp": ledger.meta.gfp.decode(int(group["gfp"])),
                 "slab_order": slab.order,
-                "largest_object": slab.stride,
-                "bytes_per_object": round(slab.per_object),
-                "objects_by_order": {str(each.order): each.objects for each in slabs_of(asked, page)},
+                "largest_object": room,
+                "bytes_per_object": round(slab.each),
+                "objects_by_order": {str(each.order): each.objects for each in slabs},
                 "bytes_saved": saved,
             },
             saving=per_second(ledger, saved),
@@ -136,11 +136,11 @@ def large_objects(ledger: Ledger) -> Iterator[Finding]:
 
 @rule("KM105", "cache-wastes-its-slabs", "notice", since="0.2")
 def cache_wastes_slabs(ledger: Ledger) -> Iterator[Finding]:
-    """A cache's objects leave a quarter or more of even its best slab unused.
+    """A cache's objects leave a quarter or more of their slabs unused.
 
     What it sees: caches with traffic, whose object size is less than three quarters of what an object costs: by
     alignment and debugging (what an object takes), and by the end of a slab in which no further object fits. That end
-    is computed for the best order up to 3, as the events do not tell which one the cache has.
+    is computed for the order that SLUB would choose, as the events do not tell which one the cache has.
 
     Why it matters: it is lost for each object that is alive, and no allocation of the cache shows it.
 
@@ -155,24 +155,23 @@ def cache_wastes_slabs(ledger: Ledger) -> Iterator[Finding]:
 
     Needs: kmem:kmem_cache_alloc, and the cache's sizes: imported traces do not have them.
     """
-    page = ledger.meta.limits.page_size
     groups = ledger.groups("cache", kinds=(Kind.CACHE_ALLOC,))
     for group in groups[np.argsort(groups["cache"])]:
         cache, count = ledger.meta.caches[group["cache"]], int(group["count"])
-        slab = best_slab(cache.size, page, line=1) if cache.size else None
-        if slab is None or count <= 0 or not 0 < cache.object_size <= cache.size:
+        if count <= 0 or not 0 < cache.object_size <= cache.size:
             continue
-        lost = slab.per_object - cache.object_size
+        slab = geometry(ledger).slab(cache.size)
+        lost = slab.each - cache.object_size
         rate = per_second(ledger, lost * count)
-        if lost < ledger.thresholds.slab_share * slab.per_object or rate < ledger.thresholds.slab_rate:
+        if lost < ledger.thresholds.slab_share * slab.each or rate < ledger.thresholds.slab_rate:
             continue
         yield _of_cache(ledger, group, slab, lost)
 
 
 def _of_cache(ledger: Ledger, group: Any, slab: Slab, lost: float) -> Finding:
     cache = ledger.meta.caches[group["cache"]]
-    by_end = slab.per_object - cache.size > cache.size - cache.object_size
-    one_more = slab.bytes // (slab.objects + 1) // 8 * 8
+    by_end = slab.each - cache.size > cache.size - cache.object_size
+    one_more = slab.length // (slab.objects + 1) // WORD * WORD
     advice = (
         f"at ≤ {number(one_more)} bytes {slab.objects + 1} fit a slab of order {slab.order}"
         if by_end
@@ -181,7 +180,7 @@ def _of_cache(ledger: Ledger, group: Any, slab: Slab, lost: float) -> Finding:
     return Finding(
         site=f"cache {cache.name}",
         message=f"its objects of {number(cache.object_size)} bytes take {number(cache.size)}, and with the end of the "
-        f"slab {number(round(slab.per_object))}: {lost / slab.per_object:.0%} of the slabs at best",
+        f"slab {number(round(slab.each))}: {lost / slab.each:.0%} of its slabs is lost",
         advice=advice,
         evidence={
             "count": int(group["count"]),
@@ -190,7 +189,7 @@ def _of_cache(ledger: Ledger, group: Any, slab: Slab, lost: float) -> Finding:
             "size": cache.size,
             "slab_order": slab.order,
             "objects_per_slab": slab.objects,
-            "bytes_per_object": round(slab.per_object),
+            "bytes_per_object": round(slab.each),
         },
         confidence="likely",
     )

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from kmwatch.findings import Finding, rule
-from kmwatch.kernel.geometry import Slab, best_slab
+from kmwatch.kernel.geometry import WORD, Slab, rounded
 from kmwatch.ledger import Ledger
-from kmwatch.rules.groups import per_second
+from kmwatch.rules.groups import geometry, per_second
 from kmwatch.schema import Kind
 from kmwatch.units import number, size
-
-_ALIGNMENT = 8  # of a kmem_cache whose owner asks for none: ARCH_SLAB_MINALIGN
 
 
 def _near(fill: Any, taken: int, smaller: int) -> int:
@@ -78,8 +76,8 @@ def _rounding(ledger: Ledger, worst: Any, wasted: int, allocated: int) -> Findin
     smaller, constant = ledger.meta.limits.next_smaller_class(taken), low == high
     near = _near(worst["fill"], taken, smaller)
     saving = per_second(ledger, near * (taken - smaller)) if smaller else 0.0
-    slab = best_slab(high, ledger.meta.limits.page_size, _ALIGNMENT) if constant and smaller else None
-    own = per_second(ledger, count * (taken - slab.per_object)) if slab else 0.0
+    slab = geometry(ledger).slab(rounded(high, WORD)) if constant and smaller else None
+    own = per_second(ledger, count * (taken - slab.each)) if slab else 0.0
     asked = number(high) if constant else f"{number(low)} to {number(high)}"
     return Finding(
         site=ledger.meta.sites[worst["site"]].label,
@@ -108,7 +106,7 @@ def _advice(smaller: int, saving: float, slab: Slab | None, own: float) -> str:
         return "this is the smallest class: put the object into the one that points to it"
     trimmed = f"at ≤ {number(smaller)} bytes it falls into the next smaller class, saving {size(saving)}/s"
     if slab and own > 0:
-        cache = f"a kmem_cache of its own, {number(slab.objects)} in {size(slab.bytes)}, saves {size(own)}/s"
+        cache = f"a kmem_cache of its own, {number(slab.objects)} in {size(slab.length)}, saves {size(own)}/s"
         return f"{trimmed}; {cache}" if saving > 0 else cache
     if saving > 0:
         return trimmed if slab else f"{trimmed} for the requests just above it"

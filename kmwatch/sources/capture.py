@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,6 +10,7 @@ from typing import Self
 from kmwatch.batch import Batch, Cost, Trust
 from kmwatch.capture.folding import ALWAYS, Choice, Folder
 from kmwatch.capture.reader import Capture, SegmentFile
+from kmwatch.demand import Demand
 from kmwatch.errors import UsageError
 
 _AT_ONCE = 1 << 24  # events folded in one query
@@ -57,12 +59,15 @@ class CaptureSource:
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches of as many segments as fit in one query."""
-        waiting = deque(self.capture.segments)
-        while waiting and not self._stopped:
-            taken = [waiting.popleft()]
-            while waiting and len(taken) < _FILES and sum(each.events for each in (*taken, waiting[0])) <= _AT_ONCE:
-                taken.append(waiting.popleft())
-            yield self.fold(tuple(taken), self._span)
+        for taken in self._portions():
+            yield self.fold(taken, self._span)
+
+    def demand(self) -> Iterator[Demand]:
+        """In place of batches: the sizes that kmalloc was asked for, exactly."""
+        for taken in self._portions():
+            part = self._part(taken, self._span)
+            asked = self._folder.sizes(part.files, part.first, part.last, events=part.events)
+            yield Demand(True, asked, part.start, part.seconds, part.trust, part.cost)
 
     def stop(self) -> None:
         """End the iteration soon, from any thread."""
@@ -74,6 +79,20 @@ class CaptureSource:
         The events of a damaged segment count as lost. Doubt and cost are kept by segment: a span has all of those of
         the segments that it touches.
         """
+        part = self._part(segments, span)
+        rows = self._folder.fold(part.files, part.first, part.last, events=part.events)
+        return Batch(rows, part.start, part.seconds, part.trust, part.cost)
+
+    def _portions(self) -> Iterator[tuple[SegmentFile, ...]]:
+        """As many segments at a time as fit in one query."""
+        waiting = deque(self.capture.segments)
+        while waiting and not self._stopped:
+            taken = [waiting.popleft()]
+            while waiting and len(taken) < _FILES and sum(each.events for each in (*taken, waiting[0])) <= _AT_ONCE:
+                taken.append(waiting.popleft())
+            yield tuple(taken)
+
+    def _part(self, segments: tuple[SegmentFile, ...], span: tuple[float, float] | None) -> "_Part":
         trust, cost, files, events = Trust(), Cost(), [], 0
         begin, end = span or (segments[0].start, max(each.start + each.seconds for each in segments))
         first, last = (round(begin * 1e9), round(end * 1e9)) if span else ALWAYS
@@ -89,5 +108,18 @@ class CaptureSource:
                 else:
                     trust.lost += segment.events
         begin, end = max(begin, segments[0].start), min(end, max(each.start + each.seconds for each in segments))
-        rows = self._folder.fold(files, first, last, events=events)
-        return Batch(rows, self.meta.start + begin, max(end - begin, 0.0), trust, cost)
+        return _Part(files, events, first, last, self.meta.start + begin, max(end - begin, 0.0), trust, cost)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Files to fold and how many events they have; the span in nanoseconds; the rest as in Batch."""
+
+    files: list[Path]
+    events: int
+    first: int
+    last: int
+    start: float
+    seconds: float
+    trust: Trust
+    cost: Cost

@@ -43,10 +43,12 @@ def line(data: dict[str, Any]) -> str:
     """A recording in one line.
 
     Args:
-        data: seconds, events, bytes (on the disk), lost (events); fill (of the fullest ring, 0 to 1) if there is one.
+        data: seconds, events, lost (events); bytes (on the disk) and fill (of the fullest ring, 0 to 1) if there are.
     """
     rate = data["events"] / max(data["seconds"], 1e-9)
-    words = [seconds(data["seconds"]), f"{number(data['events'])} events", f"{short(rate)}/s", size(data["bytes"])]
+    words = [seconds(data["seconds"]), f"{number(data['events'])} events", f"{short(rate)}/s"]
+    if "bytes" in data:
+        words.append(size(data["bytes"]))
     words.append(f"{number(data['lost'])} lost")
     if "fill" in data:
         words.append(f"ring {data['fill']:.0%}")

@@ -34,7 +34,7 @@ def _summary(data: dict[str, Any], console: Console) -> None:
     rated = span["seconds"] >= _MOMENT and trust["events"] >= took
     rate = f" ({short(trust['events'] / took)}/s)" if rated else ""
     lines = {
-        "kmwatch": f"{_host(host)}, {seconds(took)}",
+        "kmwatch": f"{whose(host)}, {seconds(took)}",
         "events": f"{number(trust['events'])}{rate}: "
         f"{number(totals['allocations'])} allocations, {number(totals['frees'])} frees",
         "memory": f"{size(totals['bytes_allocated'])} allocated ({size(totals['bytes_allocated'] / took)}/s), "
@@ -61,7 +61,7 @@ def show_lines(lines: dict[str, str], console: Console) -> None:
     console.print(table)
 
 
-def _host(host: dict[str, Any]) -> str:
+def whose(host: dict[str, Any]) -> str:
     """Whose memory it is; a text of another tool may not say."""
     if host["hostname"] == host["kernel"] == "unknown":
         return "host unknown"

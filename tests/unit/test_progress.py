@@ -30,6 +30,7 @@ def test_a_recording_in_one_line() -> None:
     assert line(DATA) == "12 s, 36 000 000 events, 3.0M/s, 5.0 MiB, 1 234 lost"
     assert line({**DATA, "fill": 0.125}) == "12 s, 36 000 000 events, 3.0M/s, 5.0 MiB, 1 234 lost, ring 12%"
     assert line({**DATA, "fill": 1.0}).endswith(", ring 100%")
+    assert line({"seconds": 2.0, "events": 10, "lost": 0}) == "2.0 s, 10 events, 5/s, 0 lost"
 
 
 def test_nothing_yet_is_a_line_too() -> None:

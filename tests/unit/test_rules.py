@@ -165,7 +165,7 @@ def test_640_bytes_in_1024_name_the_next_smaller_class_and_what_it_saves() -> No
     )
     assert finding.advice == (
         "at ≤ 512 bytes it falls into the next smaller class, saving 50.0 KiB/s; "
-        "a kmem_cache of its own, 51 in 32.0 KiB, saves 37.3 KiB/s"
+        "a kmem_cache of its own, 25 in 16.0 KiB, saves 36.0 KiB/s"
     )
     assert finding.saving == 51200.0
     assert finding.evidence == {

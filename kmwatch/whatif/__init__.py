@@ -1,0 +1,1 @@
+"""What kmalloc's requests would take otherwise: from other size classes, or from caches of their own."""
