@@ -1,7 +1,7 @@
 """Sources by their name on the command line: `live`, a capture's directory, or a text of another tool."""
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +14,7 @@ from kmwatch.errors import UsageError
 
 if TYPE_CHECKING:
     from kmwatch.batch import Task
+    from kmwatch.ledger import Ledger
 
 
 _OF_TASKS: "dict[str, Callable[[Task], object]]" = {"comm": attrgetter("comm"), "cgroup": attrgetter("cgroup")}
@@ -101,3 +102,33 @@ def open_capture(path: Path, part: Part) -> Any:
         *(parse(text, source.meta.start, option) for text, option in ((part.begin, "--from"), (part.end, "--to")))
     )
     return source
+
+
+def refuse_live_only(source: str, command: tuple[str, ...], duration: float | None) -> None:
+    """Raise UsageError where a command or a duration is given for what was recorded."""
+    if source != "live" and (command or duration):
+        what = "a command" if command else "--duration"
+        raise UsageError(f"{what} goes with `live`: {source} has been recorded already")
+
+
+def ledgers(source: Any, opened: Callable[[], None]) -> Iterator["Ledger"]:
+    """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only."""
+    from kmwatch.ledger import Ledger
+
+    with source:
+        say(source.notes)
+        ledger = Ledger(source.meta)
+        opened()
+        for batch in source:
+            ledger.add(batch)
+            yield ledger
+
+
+def whole_ledger(source: Any, opened: Callable[[], None] = lambda: None) -> "Ledger":
+    """The ledger over all that a source gives."""
+    from kmwatch.ledger import Ledger
+
+    ledger = Ledger(source.meta)
+    for last in ledgers(source, opened):
+        ledger = last
+    return ledger

@@ -1,17 +1,14 @@
 """Commands that watch a source and show it: live, a capture, or another tool's text."""
 
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
-from kmwatch.cli.base import DIMENSIONS, JSON, KINDS, PART, SECONDS, WithCommand, cli, emit, examples, say
-from kmwatch.cli.sources import Part, open_source
+from kmwatch.cli.base import DIMENSIONS, JSON, KINDS, PART, SECONDS, WithCommand, cli, emit, examples
+from kmwatch.cli.sources import Part, ledgers, open_source, refuse_live_only, whole_ledger
 from kmwatch.errors import UsageError
-
-if TYPE_CHECKING:
-    from kmwatch.ledger import Ledger
 
 _INTERVAL = "Seconds between refreshes; of a capture, recorded seconds."
 _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possible; 1 by default, 0 with --json."
@@ -38,7 +35,7 @@ def top(source: str, kinds: str | None, duration: float | None, speed: float | N
     On a capture Space pauses the time, the arrow keys move in it, + and - change its speed.
     """
     if source != "live":
-        _refuse_live_only(source, (), duration)
+        refuse_live_only(source, (), duration)
         _replay(open_source(source, Part(kinds)), speed, **shown)
     elif speed is not None:
         raise UsageError("--speed goes with a capture: `live` has the speed that it has")
@@ -108,41 +105,19 @@ def report(
     from kmwatch.sources.workload import Workload
 
     command = ctx.meta["command"]
-    _refuse_live_only(source, command, duration)
+    refuse_live_only(source, command, duration)
     with Workload(command, duration or (None if command else 5.0)) as workload:
         opened = open_source(source, Part(**part, by=by), 1.0, workload.finished)
         data = _report(opened, workload.start, by)
     _print(data, as_json, rows)
 
 
-def _refuse_live_only(source: str, command: tuple[str, ...], duration: float | None) -> None:
-    if source != "live" and (command or duration):
-        what = "a command" if command else "--duration"
-        raise UsageError(f"{what} goes with `live`: {source} has been recorded already")
-
-
-def _ledgers(source: Any, opened: Callable[[], None]) -> Iterator["Ledger"]:
-    """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only."""
-    from kmwatch.ledger import Ledger
-
-    with source:
-        say(source.notes)
-        ledger = Ledger(source.meta)
-        opened()
-        for batch in source:
-            ledger.add(batch)
-            yield ledger
-
-
 def _report(source: Any, opened: Callable[[], None] = lambda: None, by: str | None = None) -> dict[str, Any]:
     """The report over all that a source gives."""
-    from kmwatch.ledger import Ledger
     from kmwatch.rules import judge
     from kmwatch.views.report import build
 
-    ledger = Ledger(source.meta)
-    for last in _ledgers(source, opened):
-        ledger = last
+    ledger = whole_ledger(source, opened)
     return build(ledger, judge(ledger), by)
 
 
@@ -151,7 +126,7 @@ def _each_refresh(source: Any, opened: Callable[[], None] = lambda: None) -> Non
     from kmwatch.rules import judge
     from kmwatch.views.report import build
 
-    for ledger in _ledgers(source, opened):
+    for ledger in ledgers(source, opened):
         click.echo(json.dumps(build(ledger, judge(ledger)), separators=(",", ":")))
 
 

@@ -133,7 +133,7 @@ def test_a_reader_that_leaves_early_is_no_error(name: str) -> None:
     assert (process.returncode, said) == (0, b"")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["report", "--help"], ["top", "-h"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["report", "--help"], ["top", "-h"], ["check", "-h"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     """What makes the start slow, by name and not by a clock."""
     program = (
