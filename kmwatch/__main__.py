@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import traceback
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly, without a traceback
 
@@ -23,6 +24,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except Exception:  # noqa: BLE001  # Python itself would leave with 1, which says that a check failed
+        traceback.print_exc()
+        sys.exit(KmwatchError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

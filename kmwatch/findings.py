@@ -18,6 +18,12 @@ CONFIDENCES = {
 }
 """How sure a finding is."""
 
+RUN = "kmwatch"
+"""The site of findings about the run itself: what is missing from it, not who allocates."""
+
+PAGE_ALLOCATOR = "page allocator"
+"""The site of findings about all pages of a zone or an order, whoever asked for them."""
+
 HEADINGS = (
     "What it sees",
     "Why it matters",

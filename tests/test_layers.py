@@ -24,6 +24,7 @@ MUST_NOT_REACH = {
     "kernel": {"sources", "views", "rules", "ledger", "cli"},
     "ledger": {"sources", "views", "rules", "cli"},
     "capture": {"sources", "views", "rules", "cli"},
+    "gate": {"sources", "views", "rules", "cli"},
 }
 KNOW_BOTH_ENDS = {"cli", "__main__"}  # the only ones that may import sources and views
 ONLY_IMPORTER = {"bcc": "sources.bpf"}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kmwatch.findings import Finding, rule
+from kmwatch.findings import RUN, Finding, rule
 from kmwatch.ledger import ALLOCATIONS, Ledger
 from kmwatch.schema import Context
 from kmwatch.units import number
@@ -35,7 +35,7 @@ def events_not_counted(ledger: Ledger) -> Iterator[Finding]:
     many = missing > events / 1000
     partial = "read the counts as lower bounds"
     yield Finding(
-        site="kmwatch",
+        site=RUN,
         message=f"{number(missing)} of {number(events + missing)} events are not counted: "
         f"{number(trust.lost)} lost on the way, {number(trust.map_full)} for want of room",
         advice="watch fewer kinds with --kinds" if trust.map_full else partial if many else f"none needed: {partial}",
@@ -67,7 +67,7 @@ def capture_incomplete(ledger: Ledger) -> Iterator[Finding]:
     if not doubts:
         return
     yield Finding(
-        site="kmwatch",
+        site=RUN,
         message=f"the capture is not complete: {'; '.join(doubts)}",
         advice="copy it again from where it was recorded; if that one is the same, read the counts as lower bounds",
         evidence={"doubts": doubts},
@@ -104,7 +104,7 @@ def context_not_known(ledger: Ledger) -> Iterator[Finding]:
     else:
         return
     yield Finding(
-        site="kmwatch",
+        site=RUN,
         message=message,
         advice="that KM201 finds nothing says little here; `kmwatch doctor` says what this kernel shows",
         evidence={"count": unknown or total, "allocations": total},

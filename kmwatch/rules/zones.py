@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kmwatch.findings import Finding, rule
+from kmwatch.findings import PAGE_ALLOCATOR, Finding, rule
 from kmwatch.ledger import Ledger
 from kmwatch.rules.groups import per_second
 from kmwatch.schema import Kind
@@ -56,7 +56,7 @@ def zone_fallback(ledger: Ledger) -> Iterator[Finding]:
         return
     page = ledger.meta.limits.page_size
     yield Finding(
-        site="page allocator",
+        site=PAGE_ALLOCATOR,
         message=f"{low / total:.0%} of the pages for which any memory would do came from "
         f"{' and '.join(zone for zone in _LOW if taken.get(zone))}: {size(low * page)}",
         advice="see who fills zone Normal (/proc/zoneinfo); vm.lowmem_reserve_ratio keeps more of the lower zones",
@@ -133,7 +133,7 @@ def blocks_stolen(ledger: Ledger) -> Iterator[Finding]:
         if mobility is None or count < limits.steal_count or rate < limits.steal_rate:
             continue
         yield Finding(
-            site="page allocator",
+            site=PAGE_ALLOCATOR,
             message=f"{number(count)} {mobility} allocations ({number(round(rate))} a second) were served from blocks "
             "of another mobility",
             advice=f"see who allocates {mobility} memory (`kmwatch report`), and raise vm.min_free_kbytes",

@@ -112,6 +112,14 @@ def test_every_error_has_its_exit_code() -> None:
     assert {kind: kind("x").exit_code for kind in codes} == codes
 
 
+def test_a_fault_of_kmwatch_itself_is_not_taken_for_a_failed_check() -> None:
+    """1 would be Python's own answer."""
+    program = "from kmwatch import __main__ as kmwatch\nkmwatch.cli = lambda **_: 1 // 0\nkmwatch.main()"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (result.returncode, "ZeroDivisionError" in result.stderr) == (5, True)
+
+
 @pytest.mark.parametrize("name", ["explain", "gfp", "rules"])
 def test_a_reader_that_leaves_early_is_no_error(name: str) -> None:
     """`kmwatch explain | head -1`."""
@@ -125,7 +133,7 @@ def test_a_reader_that_leaves_early_is_no_error(name: str) -> None:
     assert (process.returncode, said) == (0, b"")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["report", "--help"], ["top", "-h"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["report", "--help"], ["top", "-h"], ["check", "-h"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     """What makes the start slow, by name and not by a clock."""
     program = (
