@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from kmwatch import schema
-from kmwatch.failures import Failure
+from kmwatch.failures import Failure, ZoneState
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.slab import AllocatorLimits
 from kmwatch.kernel.symbols import UNKNOWN, Site
@@ -108,6 +108,7 @@ class Meta:
 
     tasks, stacks: by number; a stack is indices into `sites`, innermost first.
     failures: those of which is known what was free then: told by a kernel log, or the latest of each row of a ledger.
+    memory: the zones as they were when last looked at; empty where nobody did.
     doubts: one line for each thing that is missing from a capture.
     start: seconds since the epoch at which the time of events is 0; 0.0 where unknown.
     zones: names in the order of /proc/zoneinfo, as the zone column numbers them.
@@ -126,6 +127,7 @@ class Meta:
     tasks: dict[int, Task] = field(default_factory=lambda: {0: NO_TASK})
     stacks: dict[int, tuple[int, ...]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    memory: list[ZoneState] = field(default_factory=list)
     start: float = 0.0
     doubts: list[str] = field(default_factory=list)
 

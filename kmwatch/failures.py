@@ -125,6 +125,13 @@ class Failure:
         return cls(**known, zones=zones, slabs=slabs)
 
 
+def zones_from_json(data: object) -> list[ZoneState]:
+    """The zones that `asdict` made plain; raises BadInputError on anything else."""
+    if not isinstance(data, list | tuple) or len(data) > _MOST_ZONES:
+        raise BadInputError(f"the zones must be a list of at most {_MOST_ZONES}; {_AGAIN}")
+    return [ZoneState(**_zone(row)) for row in data]
+
+
 def failures_to_json(failures: list[Failure]) -> list[dict[str, Any]]:
     """The failures as plain data; at most MOST_KEPT of them."""
     return [each.to_json() for each in failures[:MOST_KEPT]]

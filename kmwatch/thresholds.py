@@ -77,6 +77,9 @@ class Thresholds:
         50.0, "page blocks/s", "some happen whenever the mix of a load changes; a steady stream fragments for good"
     )
     steal_count: float = _limit(500.0, "page blocks", "a burst when a load begins is no trend")
+    headroom_blocks: float = _limit(
+        32.0, "blocks", "a receive ring takes as many at once: the next burst may be the one that fails"
+    )
     context_events: float = _limit(
         10_000.0, "allocations", "of so many some are under a spinlock on any kernel that counts them"
     )

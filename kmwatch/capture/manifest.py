@@ -1,12 +1,13 @@
 """meta.json of a capture: whose memory it is, and the tables of that kernel, so that no other one is asked."""
 
+from dataclasses import asdict
 from typing import Any
 
 from kmwatch import __version__
 from kmwatch.batch import Host, Meta
 from kmwatch.capture.layout import META, VERSION
 from kmwatch.errors import BadInputError
-from kmwatch.failures import failures_from_json, failures_to_json
+from kmwatch.failures import failures_from_json, failures_to_json, zones_from_json
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.slab import AllocatorLimits
 
@@ -31,6 +32,7 @@ def to_json(meta: Meta) -> dict[str, Any]:
         "context": meta.context,
         "probes": meta.probes,
         "failures": failures_to_json(meta.failures),
+        "memory": [asdict(zone) for zone in meta.memory],
     }
 
 
@@ -60,6 +62,7 @@ def from_json(data: object) -> Meta:
             _text(data["context"]),
             start=_seconds(data["start"]),
             failures=failures_from_json(data["failures"]),
+            memory=zones_from_json(data.get("memory", [])),  # since 0.2
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInputError(f"{META} lacks something or has it in another form: {error!r:.80}") from error

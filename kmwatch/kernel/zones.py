@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kmwatch.errors import BadInputError
+from kmwatch.failures import ZoneState
 
 ZONEINFO = Path("/proc/zoneinfo")
 BUDDYINFO = Path("/proc/buddyinfo")
@@ -15,13 +15,21 @@ _LARGEST_TEXT = 64 << 20  # a machine with many nodes and CPUs prints megabytes
 _MOST_ZONES = 8192
 _HEAD = re.compile(r"Node (\d{1,5}), zone\s{1,16}(\w{1,16})", re.ASCII)
 # The watermarks stand without a colon; `high:` with one belongs to a CPU's page list.
-_FIELD = re.compile(r" {2,16}(?:pages )?(free|min|low|high|spanned|present|managed|start_pfn:) {1,16}([0-9]{1,18})")
+_FIELD = re.compile(
+    r" {2,16}(?:pages )?(free|boost|min|low|high|spanned|present|managed|nr_free_cma|start_pfn:) {1,16}([0-9]{1,18})"
+)
+_RESERVE = re.compile(r" {2,16}protection: \(([0-9, ]{1,400})\)")
+_MOST_RESERVES = 16
 _ORDERS = range(4, 33)  # no kernel has fewer or more columns in buddyinfo
 
 
 @dataclass(frozen=True)
 class Zone:
-    """One populated zone. Page frame numbers and all counts in pages; `index` is its place in the node."""
+    """One populated zone. Page frame numbers and all counts in pages; `index` is its place in the node.
+
+    min, low, high: with what the kernel raised them by for a while, `boost`. cma: free pages in CMA areas.
+    reserve: lowmem_reserve, by zone that a request may use at most.
+    """
 
     node: int
     name: str
@@ -34,13 +42,9 @@ class Zone:
     min: int
     low: int
     high: int
-
-    def __contains__(self, pfn: object) -> bool:
-        return isinstance(pfn, int) and self.start_pfn <= pfn < self.end_pfn
-
-    def to_json(self) -> dict[str, Any]:
-        """The zone as plain data, for a capture."""
-        return dict(vars(self))
+    boost: int = 0
+    cma: int = 0
+    reserve: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,38 +70,22 @@ def parse_zoneinfo(text: str) -> tuple[Zone, ...]:
     index_in_node: dict[int, int] = {}
     head: tuple[int, str, int] | None = None
     fields: dict[str, int] = {}
+    reserve: tuple[int, ...] = ()
     for line in text.splitlines():
         if match := _HEAD.match(line):
-            _keep(found, head, fields)
+            _keep(found, head, fields, reserve)
             node = int(match[1])
             # Unpopulated zones are listed as well (Linux 4.12, commit b2bd8598195f), so the place is the zone's index.
             index_in_node[node] = index_in_node.get(node, -1) + 1
-            head, fields = (node, match[2], index_in_node[node]), {}
+            head, fields, reserve = (node, match[2], index_in_node[node]), {}, ()
         elif head and (field := _FIELD.fullmatch(line[:80].rstrip())):
             fields.setdefault(field[1].rstrip(":"), int(field[2]))
-    _keep(found, head, fields)
+        elif head and (numbers := _RESERVE.fullmatch(line[:420].rstrip())):
+            reserve = tuple(int(word) for word in numbers[1].split(",")[:_MOST_RESERVES] if len(word.strip()) < 19)
+    _keep(found, head, fields, reserve)
     if not found:
         raise BadInputError("no populated zone in this text: give /proc/zoneinfo")
     return tuple(found)
-
-
-def zone_of(zones: Iterable[Zone], pfn: int) -> Zone | None:
-    """The first zone whose range holds the page frame; None for a frame in none.
-
-    Ranges of two nodes can overlap on rare machines with interleaved nodes; the zone's name is right there too.
-    """
-    return next((zone for zone in zones if pfn in zone), None)
-
-
-def zones_from_json(rows: object) -> tuple[Zone, ...]:
-    """The zones that `Zone.to_json` wrote, as a list; raises BadInputError on anything else."""
-    names = set(Zone.__dataclass_fields__)
-    if not isinstance(rows, list) or len(rows) > _MOST_ZONES:
-        raise BadInputError("the zones are damaged or not kmwatch's: record the capture again")
-    for row in rows:
-        if not isinstance(row, dict) or set(row) != names or not all(_is_sane(key, row[key]) for key in names):
-            raise BadInputError(f"{row!r:.60} is not a zone: record the capture again")
-    return tuple(Zone(**row) for row in rows)
 
 
 def parse_buddyinfo(text: str) -> tuple[FreeBlocks, ...]:
@@ -130,7 +118,29 @@ def running_free_blocks() -> tuple[FreeBlocks, ...]:
     return parse_buddyinfo(text) if text else ()
 
 
-def _keep(found: list[Zone], head: tuple[int, str, int] | None, fields: dict[str, int]) -> None:
+def running_states() -> tuple[ZoneState, ...]:
+    """What is free in each zone of the running kernel now; empty where /proc/zoneinfo cannot be read."""
+    return states(running(), running_free_blocks())
+
+
+def states(zones: Iterable[Zone], blocks: Iterable[FreeBlocks]) -> tuple[ZoneState, ...]:
+    """Zones with their free blocks. Whose a block is (letters), and the reserve for atomic requests, is not known."""
+    free = {(each.node, each.zone): each.counts for each in blocks}
+    return tuple(
+        ZoneState(
+            **{name: getattr(zone, name) for name in ("node", "name", "free", "min", "low", "high", "managed")},
+            blocks=free.get((zone.node, zone.name), ()),
+            reserve=zone.reserve,
+            cma=zone.cma,
+            boost=zone.boost,
+        )
+        for zone in zones
+    )
+
+
+def _keep(
+    found: list[Zone], head: tuple[int, str, int] | None, fields: dict[str, int], reserve: tuple[int, ...]
+) -> None:
     """Add the zone that ends here, when it is populated: an unpopulated one has no start_pfn."""
     if head is None or not fields.get("spanned") or "start_pfn" not in fields:
         return
@@ -138,14 +148,9 @@ def _keep(found: list[Zone], head: tuple[int, str, int] | None, fields: dict[str
         raise BadInputError(f"more than {_MOST_ZONES} zones: this is not /proc/zoneinfo; give that file")
     node, name, index = head
     start = fields["start_pfn"]
-    levels = {key: fields.get(key, 0) for key in ("present", "managed", "free", "min", "low", "high")}
-    found.append(Zone(node, name, index, start, start + fields["spanned"], **levels))
-
-
-def _is_sane(key: str, value: object) -> bool:
-    if key == "name":
-        return isinstance(value, str) and 0 < len(value) <= 16
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    levels = {key: fields.get(key, 0) for key in ("present", "managed", "free", "min", "low", "high", "boost")}
+    end, cma = start + fields["spanned"], fields.get("nr_free_cma", 0)
+    found.append(Zone(node, name, index, start, end, **levels, cma=cma, reserve=reserve))
 
 
 def _bounded(text: str, what: str) -> None:

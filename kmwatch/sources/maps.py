@@ -73,7 +73,7 @@ class LiveSource:
         start, seconds, own = self._start, now - self._read_at, cpu - self._cpu_at
         self._start, self._read_at, self._cpu_at = start + seconds, now, cpu
         rows = self._rows(*self._readings.gained(*self._ledger(programs)))
-        self._kernel.learn_failures()
+        self._kernel.learn_memory()
         kernel = self._kernel.cost(int(rows["count"].sum()))
         return Batch(rows, start, seconds, self._kernel.trust(), Cost(kernel, own))
 

@@ -189,7 +189,7 @@ class RingRecorder:
         if len(self._kinds) < len(Kind):
             wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])[columns["key"]]
             columns = columns if wanted.all() else selected(columns, wanted)
-        self._kernel.learn_failures()
+        self._kernel.learn_memory()
         cpu = time.process_time()
         cost = Cost(self._kernel.cost(len(pair)), cpu - self._cpu)
         segment = Segment(columns, self._since, end - self._since, self._trust(), cost)

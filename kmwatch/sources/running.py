@@ -27,6 +27,7 @@ from kmwatch.sources.freelists import FreeLists
 from kmwatch.sources.plan import make_plan
 
 _TABLE, _CONFIG, _CACHE = schema.dtype("table"), schema.dtype("config"), schema.dtype("cache_info")
+_LOOK_AFTER = 1.0  # seconds between two readings of /proc/zoneinfo, which is long where there are many CPUs
 _RELOAD_AFTER = 5.0  # seconds between two readings of kallsyms because of an address that it did not have
 _MODULES = Path("/proc/modules")
 _CALIBRATION_PAGES = 16
@@ -62,6 +63,7 @@ class RunningKernel:
         self._losses = Trust()
         self._missed: int | None = None
         self._statistics, self._nanoseconds = ExitStack(), 0.0
+        self._memory_at = -_LOOK_AFTER
         self._sites: dict[int, int] = {0: 0}
         self._caches: dict[int, int] = {0: 0}
 
@@ -147,10 +149,12 @@ class RunningKernel:
             self._sites[address] = len(self.meta.sites) - 1
         return self._sites[address]
 
-    def learn_failures(self) -> None:
-        """Bring meta.failures up to date: the latest of each row, with what was free then."""
+    def learn_memory(self) -> None:
+        """Bring up to date meta.failures, the latest of each row with what was free then, and meta.memory."""
         if self._free_lists:
             self.meta.failures[:] = self._free_lists.failures(self.sites, self.caches, self.meta)
+        if time.monotonic() - self._memory_at > _LOOK_AFTER:
+            self.meta.memory[:], self._memory_at = zones.running_states(), time.monotonic()
 
     def _read_symbols(self) -> None:
         self._symbols, self._symbols_at = Symbols.running(), time.monotonic()

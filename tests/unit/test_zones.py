@@ -1,13 +1,13 @@
 """Zones and free blocks, from the texts of a real kernel and from texts that nobody should trust."""
 
-import json
 import time
 from pathlib import Path
 
 import pytest
 
 from kmwatch.errors import BadInputError
-from kmwatch.kernel.zones import FreeBlocks, Zone, parse_buddyinfo, parse_zoneinfo, zone_of, zones_from_json
+from kmwatch.failures import ZoneState
+from kmwatch.kernel.zones import FreeBlocks, Zone, parse_buddyinfo, parse_zoneinfo, states
 
 DATA = Path(__file__).parent.parent / "data" / "linux-6.18"
 # Two nodes; the second has an empty DMA zone, and per-CPU lists whose `high:` is no watermark.
@@ -19,9 +19,12 @@ Node 0, zone      DMA
         min      1
         low      2
         high     3
+        boost    1
         spanned  4095
         present  3998
         managed  3840
+        protection: (0, 5, 7, 7)
+      nr_free_cma  4
   pagesets
     cpu: 0
               count: 7
@@ -57,37 +60,14 @@ def test_linux_618_has_three_populated_zones() -> None:
     ]
     assert (zones[0].present, zones[0].managed) == (3998, 3840)
     assert all(0 < zone.min < zone.low < zone.high for zone in zones)
+    assert [zone.reserve for zone in zones] == [(0, 3019, 5195, 5195, 5195), (0, 0, 2176, 2176, 2176), (0,) * 5]
 
 
 def test_unpopulated_zones_count_for_the_index_only() -> None:
     assert parse_zoneinfo(TWO_NODES) == (
-        Zone(0, "DMA", 0, 1, 4096, present=3998, managed=3840, free=10, min=1, low=2, high=3),
+        Zone(0, "DMA", 0, 1, 4096, 3998, 3840, free=10, min=1, low=2, high=3, boost=1, cma=4, reserve=(0, 5, 7, 7)),
         Zone(1, "Normal", 1, 4096, 5096, present=900, managed=800, free=50, min=4, low=5, high=6),
     )
-
-
-@pytest.mark.parametrize(
-    ("pfn", "name"), [(0, None), (1, "DMA"), (4095, "DMA"), (4096, "Normal"), (5095, "Normal"), (5096, None)]
-)
-def test_a_page_frame_lies_in(pfn: int, name: str | None) -> None:
-    zone = zone_of(parse_zoneinfo(TWO_NODES), pfn)
-    assert (zone.name if zone else None) == name
-
-
-def test_zones_survive_json() -> None:
-    zones = parse_zoneinfo(TWO_NODES)
-    assert zones_from_json(json.loads(json.dumps([zone.to_json() for zone in zones]))) == zones
-
-
-@pytest.mark.parametrize(
-    "change", [{"node": -1}, {"name": 5}, {"start_pfn": "1"}, {"free": 1 << 70}, {"min": True}, {"extra": 1}]
-)
-def test_damaged_zones_are_refused(change: dict[str, object]) -> None:
-    row = parse_zoneinfo(TWO_NODES)[0].to_json()
-    damaged: tuple[object, ...] = ([row | change], [None], None, [{}])
-    for rows in damaged:
-        with pytest.raises(BadInputError):
-            zones_from_json(rows)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +85,17 @@ def test_damaged_zones_are_refused(change: dict[str, object]) -> None:
 def test_what_is_not_zoneinfo_is_refused(text: str) -> None:
     with pytest.raises(BadInputError):
         parse_zoneinfo(text)
+
+
+def test_a_zone_and_its_free_blocks_are_one_state() -> None:
+    blocks = parse_buddyinfo("Node 1, zone   Normal      5      4      3      2 \nNode 0, zone DMA 1 0 0 0\n")
+
+    dma, normal = states(parse_zoneinfo(TWO_NODES), blocks)
+
+    assert dma == ZoneState(
+        0, "DMA", free=10, min=1, low=2, high=3, managed=3840, blocks=(1, 0, 0, 0), reserve=(0, 5, 7, 7), cma=4, boost=1
+    )
+    assert (normal.node, normal.blocks, normal.reserve) == (1, (5, 4, 3, 2), ())
 
 
 def test_linux_618_has_eleven_orders() -> None:
