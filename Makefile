@@ -38,8 +38,8 @@ test-guest-all: setup-tests ## the same in every kernel that there is, and docs/
 	@$(TESTS) KMWATCH_REQUIRE=guest KMWATCH_KERNELS=all $(VENV)/python -m pytest tests/guest $(NO_CACHE)
 	@$(VENV)/python -m tests.guest.table
 
-golden: setup-tests ## record tests/data/golden anew, in the guest of KERNEL=newest; look at what git says changed
-	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden $(KERNEL)
+golden: setup-tests ## record tests/data/golden anew, in guests; look at what git says changed
+	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden
 
 check: setup-tests ## style, types, and the tests that need no root: a minute or two
 	@$(VENV)/ruff check

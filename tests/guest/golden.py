@@ -1,17 +1,16 @@
 """The golden captures: for each rule one recording in which it finds something, and a similar one in which it must not.
 
-`make golden` records them anew, in a guest, under tests/data/golden; truth.json beside them has what the module said
+`make golden` records them anew, in guests, under tests/data/golden; truth.json beside them has what the module said
 that it did. tests/unit/test_golden.py holds the rules to it.
-
-    python -m tests.guest.golden KERNEL
 """
 
+import json
 import shlex
 import shutil
 import sys
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/data/golden"
@@ -20,19 +19,39 @@ LARGEST = 50_000
 _SECONDS = 900.0
 
 
+class Machine(NamedTuple):
+    """Where captures are recorded: one of tests.guest.kernels.MATRIX, and the memory, below 4 GiB and in all."""
+
+    kernel: str
+    memory: str = "1G"
+    below_4g: str = "2G"
+
+
+MACHINES = {
+    "small": Machine("newest"),  # has no zone Normal
+    "zoned": Machine("newest", memory="3328M", below_4g="3G"),  # 256 MiB of it are in zone Normal
+    "uncounted": Machine("5.10"),  # counts neither spinlocks nor RCU sections
+}
+"""The machines, by the names that they have in the table."""
+
+
 class Golden(NamedTuple):
     """A capture to be recorded: its name, which events, what the module is asked, and the finding to be expected.
 
     lines: as the module takes them, with the names of GFP flags in place of their numbers.
-    finding: the function that the rule is to find, with how often it happened; none where it is to stay quiet.
-    how: `small ring` records with so little room that events are lost, `killed` ends the recording without warning.
+    finding: the function that the rule is to find, with how often it happened (None where that is not the module's to
+    tell); none where it is to stay quiet.
+    how: `small ring` records with so little room that events are lost, `killed` ends the recording without warning;
+    `log` keeps what the kernel logged meanwhile, and imports it.
+    on: one of MACHINES.
     """
 
     name: str
     kinds: str
     lines: tuple[str, ...]
-    finding: tuple[str, int] | None = None
+    finding: tuple[str, int | None] | None = None
     how: str = ""
+    on: str = "small"
 
     @property
     def rule(self) -> str:
@@ -43,16 +62,7 @@ class Golden(NamedTuple):
 _K, _A, _KV = "op=kmalloc gfp=GFP_KERNEL", "op=kmalloc gfp=GFP_ATOMIC", "op=kvmalloc gfp=GFP_KERNEL"
 _WARY, _SILENT = "|__GFP_NORETRY", "|__GFP_NORETRY|__GFP_NOWARN"
 _SPLIT = "n=9999 flags=until_failure,fragmented"
-
-TO_BE_RECORDED = frozenset(
-    f"{code}-{what}"
-    for code in (
-        *("KM103", "KM104", "KM105", "KM206", "KM207", "KM209", "KM210"),
-        *("KM304", "KM305", "KM307", "KM401", "KM402", "KM403"),
-    )
-    for what in ("fires", "quiet")
-) | {"KM101-fires", "KM102-quiet"}
-"""Captures of the table below that do not exist yet: `make golden` records them all, and then this is empty."""
+_PAGES, _RECLAIM = "op=alloc_pages", "page_alloc,direct_reclaim"
 
 # A line each: these are read as a table.
 # fmt: off
@@ -76,12 +86,19 @@ CAPTURES = (
     Golden("KM203-quiet", "kmalloc", (f"{_K}{_WARY} size=131072 failures=11 {_SPLIT}",)),
     Golden("KM204-fires", "kmalloc", (f"{_K}|__GFP_NOWARN size=5242880 n=5",), ("lab_kmalloc", 5)),
     Golden("KM204-quiet", "kmalloc", (f"{_K}|__GFP_NOWARN size=65536 n=5", f"{_K}{_SILENT} size=5242880 n=5")),
-    Golden("KM206-fires", "page_alloc", ("op=alloc_pages gfp=GFP_ATOMIC order=1 n=23",), ("lab_alloc_pages", 23)),
-    Golden("KM206-quiet", "page_alloc", ("op=alloc_pages gfp=GFP_ATOMIC order=0 n=23",
-                                         "op=alloc_pages gfp=GFP_KERNEL order=1 n=23")),
+    Golden("KM205-fires", "page_alloc", (f"{_PAGES} gfp=GFP_ATOMIC order=4 failures=3 {_SPLIT}",),
+           ("lab_alloc_pages", 3), "log"),
+    Golden("KM205-quiet", "page_alloc", (f"{_PAGES} gfp=GFP_ATOMIC|__GFP_NOWARN order=4 failures=3 {_SPLIT}",),
+           how="log"),
+    Golden("KM206-fires", "page_alloc", (f"{_PAGES} gfp=GFP_ATOMIC order=1 n=23",), ("lab_alloc_pages", 23)),
+    Golden("KM206-quiet", "page_alloc", (f"{_PAGES} gfp=GFP_ATOMIC order=0 n=23",
+                                         f"{_PAGES} gfp=GFP_KERNEL order=1 n=23")),
     Golden("KM207-fires", "kmalloc", (f"{_A} size=100 n=2003", "op=kmalloc gfp=GFP_NOWAIT ctx=spin size=100 n=3"),
            ("lab_kmalloc", 2003)),
     Golden("KM207-quiet", "kmalloc", (f"{_A} size=100 n=2003", f"{_A} ctx=spin size=100 n=3")),
+    Golden("KM208-fires", _RECLAIM, (f"{_PAGES} gfp=GFP_KERNEL{_WARY} order=0 n=5 flags=exhausted",
+           f"{_PAGES} gfp=GFP_ATOMIC order=3 n=4001"), ("lab_alloc_pages", 4001)),
+    Golden("KM208-quiet", _RECLAIM, (f"{_PAGES} gfp=GFP_ATOMIC order=3 n=4001",)),
     Golden("KM209-fires", "kmalloc", (f"{_K}|__GFP_NOWARN size=5242880 n=5",), ("lab_kmalloc", 5)),
     Golden("KM209-quiet", "kmalloc", (f"{_K}{_SILENT} size=5242880 n=5",)),
     Golden("KM210-fires", "kmalloc", (f"{_K}|__GFP_NOWARN size=5242880 n=503",), ("lab_kmalloc", 503)),
@@ -96,41 +113,76 @@ CAPTURES = (
     Golden("KM304-quiet", "kmalloc", (f"{_K} size=131072 n=5", f"{_KV} size=131073 n=5")),
     Golden("KM305-fires", "kmalloc", (f"{_K}|__GFP_NOWARN size=5242880 n=5",), ("lab_kmalloc", 5)),
     Golden("KM305-quiet", "kmalloc", (f"{_K}{_SILENT} size=5242880 n=5",)),
+    Golden("KM306-fires", "vmalloc,vfree", ("op=vmalloc size=8192 n=10007",), ("lab_vmalloc", 10_007)),
+    Golden("KM306-quiet", "vmalloc,vfree", ("op=vmalloc size=8192 n=101",)),
     Golden("KM307-fires", "kmalloc", (f"{_KV} size=8388608 n=23",), ("lab_kvmalloc", 23)),
     Golden("KM307-quiet", "kmalloc", (f"{_KV} size=65536 n=23",)),
-    Golden("KM401-fires", "page_alloc", ("op=alloc_pages gfp=GFP_KERNEL|__GFP_NOFAIL order=2 n=3",),
+    Golden("KM401-fires", "page_alloc", (f"{_PAGES} gfp=GFP_KERNEL|__GFP_NOFAIL order=2 n=3",),
            ("lab_alloc_pages", 3)),
-    Golden("KM401-quiet", "page_alloc", ("op=alloc_pages gfp=GFP_KERNEL|__GFP_NOFAIL order=1 n=3",)),
+    Golden("KM401-quiet", "page_alloc", (f"{_PAGES} gfp=GFP_KERNEL|__GFP_NOFAIL order=1 n=3",)),
     Golden("KM402-fires", "kmalloc", (f"{_K}|__GFP_DMA32 size=100 n=5",), ("lab_kmalloc", 5)),
     Golden("KM402-quiet", "kmalloc", (f"{_K}|__GFP_DMA size=100 n=5",)),
     Golden("KM403-fires", "kmalloc", (f"{_K}|__GFP_DMA size=100 n=5",), ("lab_kmalloc", 5)),
     Golden("KM403-quiet", "kmalloc", (f"{_K} size=100 n=5",)),
+    Golden("KM404-fires", "kmalloc", ("op=kmalloc gfp=GFP_NOFS size=100 n=20011",), ("lab_kmalloc", 20_011)),
+    Golden("KM404-quiet", "kmalloc", (f"{_K} size=100 n=20011", "op=kmalloc gfp=GFP_NOFS size=100 n=11")),
+    Golden("KM501-fires", "page_alloc", (f"{_PAGES} gfp=GFP_KERNEL order=9 n=401 flags=hold",),
+           ("page allocator", None), on="zoned"),
+    Golden("KM501-quiet", "page_alloc", (f"{_PAGES} gfp=GFP_KERNEL order=9 n=97 flags=hold",)),
+    Golden("KM502-fires", "page_alloc",
+           (f"{_PAGES} gfp=GFP_ATOMIC|__GFP_NOWARN order=8 n=9999 flags=until_failure",), ("lab_alloc_pages", None)),
+    Golden("KM502-quiet", "page_alloc", (f"{_PAGES} gfp=GFP_KERNEL|GFP_DMA order=2 n=37",)),
+    Golden("KM503-fires", "extfrag", (f"{_PAGES} gfp=GFP_ATOMIC|__GFP_NOWARN order=9 n=9999 flags=until_failure",),
+           ("page allocator", None), on="zoned"),
+    Golden("KM503-quiet", "extfrag", (f"{_PAGES} gfp=GFP_KERNEL order=0 n=997",)),
+    Golden("KM504-fires", "page_alloc", (f"{_PAGES} gfp=GFP_ATOMIC|__GFP_NOWARN order=10 n=151 flags=hold",),
+           ("lab_alloc_pages", None)),
+    Golden("KM504-quiet", "page_alloc", (f"{_PAGES} gfp=GFP_ATOMIC order=3 n=23",)),
     Golden("KM901-fires", "kmalloc", (f"{_K} size=64 n=5003",), ("kmwatch", 5003), "small ring"),
     Golden("KM901-quiet", "kmalloc", (f"{_K} size=64 n=5003",)),
     Golden("KM902-fires", "kmalloc", (f"{_K} size=64 n=37",), ("kmwatch", 37), "killed"),
     Golden("KM902-quiet", "kmalloc", (f"{_K} size=64 n=37",)),
+    Golden("KM903-fires", "kmalloc", (f"{_K} size=64 n=10007", f"{_A} ctx=spin size=64 n=37"), ("kmwatch", 10_044),
+           on="uncounted"),
+    Golden("KM903-quiet", "kmalloc", (f"{_K} size=64 n=10007", f"{_A} ctx=spin size=64 n=37")),
 )
 # fmt: on
 
 
-def main(kernel: str) -> None:
-    """Record all of them in a guest, and put them where the old ones were."""
+def main() -> None:
+    """Record all of them in guests, and put them where the old ones were."""
+    fresh = GOLDEN.with_name("golden.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    truths = [_record(name, fresh / name) for name in MACHINES]
+    kept = GOLDEN.with_name("golden.old")
+    GOLDEN.rename(kept)
+    GOLDEN.mkdir()
+    for path in fresh.glob("*/*.kmw"):
+        path.rename(GOLDEN / path.name)
+    captures = {name: truth for each in truths for name, truth in each.items()}
+    ordered = {golden.name: captures[golden.name] for golden in CAPTURES}
+    (GOLDEN / "truth.json").write_text(json.dumps(ordered, indent=1) + "\n")
+    shutil.rmtree(fresh)
+    shutil.rmtree(kept)
+
+
+def _record(name: str, results: Path) -> dict[str, Any]:
+    """Record the captures of one machine; what really happened, by capture."""
     from tests.guest.kernels import fetch
     from tests.guest.module import build
     from tests.guest.vm import Guest, run
 
-    command = shlex.join([sys.executable, "-m", "tests.guest.inside.recording"])
-    fresh = GOLDEN.with_name("golden.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    settings = f"KMWATCH_LAB={build(kernel)}"
-    guest = Guest(memory="1G", cpus=2, seconds=_SECONDS)
-    ended = run(fetch(kernel), f"{settings} {command}", ROOT, guest, fresh, threading.Event())
+    machine = MACHINES[name]
+    command = shlex.join([sys.executable, "-m", "tests.guest.inside.recording", name])
+    guest = Guest(machine.memory, cpus=2, seconds=_SECONDS, below_4g=machine.below_4g)
+    lab = f"KMWATCH_LAB={build(machine.kernel)}"
+    ended = run(fetch(machine.kernel), f"{lab} {command}", ROOT, guest, results, threading.Event())
     if ended.code:
         sys.exit(ended.output)
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    fresh.rename(GOLDEN)
     print(ended.output, end="")  # noqa: T201
+    truth: dict[str, Any] = json.loads((results / "truth.json").read_text())
+    return truth
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -80,11 +80,15 @@ class GuestError(Exception):
 
 @dataclass(frozen=True)
 class Guest:
-    """What a guest is given: memory as QEMU takes it, CPUs, and the seconds after which it is ended."""
+    """What a guest is given: memory as QEMU takes it, CPUs, and the seconds after which it is ended.
+
+    below_4g: how much of the memory has addresses below 4 GiB at most; what is left is zone Normal.
+    """
 
     memory: str = "1G"
     cpus: int = 2
     seconds: float = 900.0
+    below_4g: str = "2G"
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ def tail(text: str) -> str:
 def _argv(kernel: Kernel, initrd: Path, share: Path, guest: Guest) -> list[str]:
     # A guest must not outlive the tests.
     arguments = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
-    arguments += ["-machine", _MACHINE, "-accel", _ACCEL, "-cpu", _CPU]
+    arguments += ["-machine", f"{_MACHINE},max-ram-below-4g={guest.below_4g}", "-accel", _ACCEL, "-cpu", _CPU]
     arguments += ["-m", guest.memory, "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-no-reboot"]
     arguments += ["-serial", f"file:{share / 'console'}"]
     arguments += ["-kernel", str(kernel.image), "-initrd", str(initrd), "-append", _ARGUMENTS]

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,24 @@ def command_line(arguments: list[str], *, small: bool) -> None:
     kmwatch()
 
 
+def _directory(golden: Golden) -> Path:
+    return _TEMPORARY / f"{golden.name}.kmw"
+
+
+def logged(lab: Lab, golden: Golden) -> list[dict[str, Any]]:
+    """Import what the kernel logs while the module does its lines; what it says of each."""
+    log = _TEMPORARY / "log"
+    subprocess.run(["dmesg", "-C"], check=True)
+    Path("/dev/kmsg").write_text("kmwatch_lab: begins\n")
+    did = [lab.ask(line(each)) for each in golden.lines]
+    log.write_bytes(subprocess.run(["dmesg"], check=True, capture_output=True).stdout)
+    command_line(["import", str(log), "-q", "-o", str(_directory(golden))], small=False)
+    return did
+
+
 def record(lab: Lab, golden: Golden) -> list[dict[str, Any]]:
     """Record a capture while the module does its lines; what it says of each."""
-    directory = _TEMPORARY / f"{golden.name}.kmw"
+    directory = _directory(golden)
     arguments = ["record", "-q", "-o", str(directory), "--kinds", golden.kinds, "--stacks", "none", "-d", "600"]
     recorder = _FORK.Process(target=command_line, args=(arguments,), kwargs={"small": golden.how == "small ring"})
     recorder.start()
@@ -64,13 +80,17 @@ _SAID = ("op", "ctx", "gfp", "n", "size", "order", "done", "failed", "vmapped", 
 
 
 def main() -> None:
-    """Record them all; what is too large or was not done is an error."""
+    """Record those of the machine that is named; what is too large or was not done is an error."""
     results, truth = Path(os.environ["KMWATCH_RESULTS"]), {}
     _TEMPORARY.mkdir()
+    (machine,) = sys.argv[1:]
     with loaded() as lab:
         for golden in CAPTURES:
-            did = record(lab, golden)
-            directory = _TEMPORARY / f"{golden.name}.kmw"
+            if golden.on != machine:
+                continue
+            did = (logged if golden.how == "log" else record)(lab, golden)
+            lab.ask("op=release")
+            directory = _directory(golden)
             size = sum(path.stat().st_size for path in directory.iterdir())
             print(f"{golden.name:12} {size:7} {[(each['done'], each['failed']) for each in did]}", flush=True)  # noqa: T201
             assert not any(each["error"] for each in did), did
@@ -78,10 +98,9 @@ def main() -> None:
             shutil.copytree(directory, results / directory.name)
             finding = dict(zip(("site", "times"), golden.finding, strict=True)) if golden.finding else None
             said = [{name: each[name] for name in _SAID} for each in did]
-            asked = {"kinds": golden.kinds, "how": golden.how, "lines": golden.lines}
-            truth[golden.name] = {**asked, "did": said, "finding": finding}
-    whole = {"kernel": os.uname().release, "captures": truth}
-    (results / "truth.json").write_text(json.dumps(whole, indent=1) + "\n")
+            asked = {"kinds": golden.kinds, "how": golden.how, "on": golden.on, "lines": golden.lines}
+            truth[golden.name] = {"kernel": os.uname().release, **asked, "did": said, "finding": finding}
+    (results / "truth.json").write_text(json.dumps(truth))
 
 
 if __name__ == "__main__":
