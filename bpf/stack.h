@@ -42,10 +42,15 @@ static __always_inline void find_owner_below(void *ctx, u64 below, struct owner 
 	struct table *table = text_table.lookup(&first);
 	u64 frames[FRAMES] = {};
 	u16 met = 0;
+	int above = 0;
 
 	if (!table || bpf_get_stack(ctx, frames, sizeof(frames), 0) <= 0) {
 		count_loss(COUNTER_STACK_FAILED);
 		return;
+	}
+	if (below == TRAMPOLINE) {
+		above = TRAMPOLINE + (frames[0] == frames[1]); /* seen on 5.10: the program's frame stands there twice */
+		below = 0;
 	}
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < FRAMES; i++) {
@@ -53,7 +58,7 @@ static __always_inline void find_owner_below(void *ctx, u64 below, struct owner 
 
 		if (!frames[i])
 			return;
-		if (below == TRAMPOLINE ? i < TRAMPOLINE : below && frames[i] != below)
+		if (i < above || (below && frames[i] != below))
 			continue;
 		below = 0;
 		owner->site = frames[i];

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kmwatch.errors import KmwatchError
+from kmwatch.errors import KmwatchError, NotPossibleError
 from kmwatch.kernel import abilities, tracefs
 from kmwatch.kernel.btf import Btf
 from kmwatch.kernel.gfp import running_table
@@ -18,6 +18,7 @@ from kmwatch.sources.plan import Plan, make_plan
 
 # include/uapi/linux/capability.h
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_DONE = "loaded and attached"
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
@@ -130,19 +131,29 @@ def _free_lists(plan: Plan) -> Check:
 
 def _probes(plan: Plan, *, attach: bool) -> Iterator[Check]:
     attached = {each.name: each for each in plan.attachments}
+    together = attach and _can_attach(plan, plan.attachments)
     for name, how in plan.status.items():
         if name not in attached:
             yield Check(name, ok=False, what=how)
-        elif attach:
-            yield _tried(name, partial(_attach, plan, attached[name], how))
+        elif attach and not together:
+            yield _tried(name, partial(_attach, plan, (attached[name],), how))
         else:
-            yield Check(name, ok=True, what=how, needed=True)
+            yield Check(name, ok=True, what=f"{how}: {_DONE}" if together else how, needed=True)
 
 
-def _attach(plan: Plan, attachment: Attachment, how: str) -> str:
-    programs = Programs("ledger.c", (attachment,), plan.defines)
+def _can_attach(plan: Plan, attachments: tuple[Attachment, ...]) -> bool:
+    """Whether all can be had at once. To tell which fails takes a compilation for each, and that takes long."""
+    try:
+        _attach(plan, attachments, "")
+    except NotPossibleError:
+        return False
+    return True
+
+
+def _attach(plan: Plan, attachments: tuple[Attachment, ...], how: str) -> str:
+    programs = Programs("ledger.c", attachments, plan.defines)
     try:
         programs.attach()
     finally:
         programs.close()
-    return f"{how}: loaded and attached"
+    return f"{how}: {_DONE}"

@@ -1,4 +1,4 @@
-"""A recording of one row of each operation, and what kmwatch says of it in this kernel; both go back to the host."""
+"""A recording of one row of each operation and of messages, and what kmwatch says of it; both go back to the host."""
 
 import json
 import shlex
@@ -13,22 +13,26 @@ import pytest
 from kmwatch.sources.bpf import possible_cpus
 from tests.guest import expected
 from tests.guest.compare import sums_differ
+from tests.guest.inside import messages
 from tests.guest.inside.lab import DIRECTORY, Lab, percpu_event_is_full, request
 from tests.guest.rows import ROWS, Row
-from tests.live.watching import ROOT
+from tests.live.watching import ROOT, Workload
 
 # Every kernel does these: PREEMPT_RT too.
 CHOSEN = tuple({row.op: row for row in ROWS if row.ctx in ("process", "softirq")}.values())
 
 
 @pytest.fixture(scope="module")
-def recorded(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """A capture of the rows, and what the module says of each."""
+def recorded(
+    lab: Lab, workload: Workload, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, Any]]]:
+    """A capture of the rows and of messages, and what the module says of each row."""
     directory = tmp_path_factory.mktemp("recorded")
     capture, told = directory / "capture.kmw", directory / "told"
     numbers = lab.result()
     asked = (shlex.quote(request(row, expected.mask(row, numbers))) for row in CHOSEN)
-    script = "; ".join(f"echo {line} > {DIRECTORY}/run; cat {DIRECTORY}/result >> {told}" for line in asked)
+    rows = (f"echo {line} > {DIRECTORY}/run; cat {DIRECTORY}/result >> {told}" for line in asked)
+    script = "; ".join([*rows, shlex.join(messages.command(workload))])
     record = [sys.executable, "-m", "kmwatch", "record", "-q", "-o", str(capture), "--", "sh", "-c", script]
     subprocess.run(record, check=True, capture_output=True, cwd=ROOT)
     return capture, [json.loads(line) for line in told.read_text().splitlines()]
@@ -58,3 +62,7 @@ def test_what_was_recorded_is_what_the_module_did(
         named = (wanted.symbol, wanted.kind.name.lower())
         found = [site for site in report["sites"] if (site["symbol"], site["kind"]) == named]
         assert list(sums_differ(wanted, found, row, did)) == []
+
+
+def test_messages_are_counted(report: dict[str, Any]) -> None:
+    assert messages.told(report) == messages.expected()

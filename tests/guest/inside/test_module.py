@@ -15,9 +15,7 @@ import pytest
 
 from kmwatch.ledger import FREES, Ledger
 from kmwatch.rules import judge
-from kmwatch.schema import Kind
 from kmwatch.sources.bpf import possible_cpus
-from kmwatch.sources.maps import LiveSource
 from tests.guest import expected
 from tests.guest.compare import differs, findings_differ, sums_differ
 from tests.guest.inside.lab import Lab, percpu_event_is_full, request
@@ -83,12 +81,12 @@ class Table:
 
 
 @pytest.fixture(scope="module")
-def table(lab: Lab, results: Path) -> Iterator[Table]:
+def table(lab: Lab, watch: Watch, results: Path) -> Iterator[Table]:
     """The rows, done on this kernel while it is watched; afterwards the host is told what came of them."""
-    with LiveSource(frozenset(Kind)) as source:
-        table = Table(lab, Watch(source))
-        yield table
-    meta = source.meta
+    watch.source.read()  # what other tests did is not the rows'
+    table = Table(lab, watch)
+    yield table
+    meta = watch.source.meta
     told = {
         "kernel": meta.host.kernel,
         "context": meta.context,
