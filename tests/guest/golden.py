@@ -163,16 +163,15 @@ def main() -> None:
         build(machine.kernel)
     with ThreadPoolExecutor(2) as pool:
         truths = list(pool.map(lambda name: _record(name, fresh / name), MACHINES))
-    kept = GOLDEN.with_name("golden.old")
-    GOLDEN.rename(kept)
-    GOLDEN.mkdir()
-    for path in fresh.glob("*/*.kmw"):
-        path.rename(GOLDEN / path.name)
     captures = {name: truth for each in truths for name, truth in each.items()}
     ordered = {golden.name: captures[golden.name] for golden in CAPTURES}
-    (GOLDEN / "truth.json").write_text(json.dumps(ordered, indent=1) + "\n")
-    shutil.rmtree(fresh)
-    shutil.rmtree(kept)
+    for golden in CAPTURES:
+        (fresh / golden.on / f"{golden.name}.kmw").rename(fresh / f"{golden.name}.kmw")
+    for name in MACHINES:
+        shutil.rmtree(fresh / name)
+    (fresh / "truth.json").write_text(json.dumps(ordered, indent=1) + "\n")
+    shutil.rmtree(GOLDEN, ignore_errors=True)
+    fresh.rename(GOLDEN)
 
 
 def _record(name: str, results: Path) -> dict[str, Any]:

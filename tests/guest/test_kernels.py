@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.kernels import CACHE, MATRIX, FetchError, fetch
-from tests.guest.module import build
+from tests.guest.module import SOURCE, build
 from tests.guest.vm import Ended, Guest, complaints, run
 from tests.support import hold_tier, required_tiers
 
@@ -81,3 +82,35 @@ def test_its_capture_says_the_same_here(guests: Guests, name: str) -> None:
     here = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
 
     assert json.loads(here) == json.loads((RESULTS / name / "report.json").read_text())
+
+
+def _functions() -> dict[str, range]:
+    """The lines of each function of the module's source, from 1."""
+    found, begun = dict[str, int](), ""
+    lines: dict[str, range] = {}
+    for number, line in enumerate((SOURCE / "kmwatch_lab.c").read_text().splitlines(), 1):
+        if match := re.match(r"static \w.*?(lab_\w+)\(", line):
+            begun = match[1]
+            found[begun] = number
+        elif line == "}" and begun:
+            lines[begun] = range(found[begun], number)
+            begun = ""
+    return lines
+
+
+@each_kernel
+def test_check_annotates_the_lines_that_ask(guests: Guests, name: str) -> None:
+    """As a code host takes it: SARIF, each finding at a line of the function that it names."""
+    ended(guests, name)
+    command = [sys.executable, "-m", "kmwatch", "check", str(RESULTS / name / "capture.kmw"), "--module", "kmwatch_lab"]
+    command += ["--format", "sarif", "--module-dir", str(build(name).parent)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    found = json.loads(ran.stdout)["runs"][0]["results"]
+    places = [each["locations"][0] for each in found if each["locations"]]
+    functions = _functions()
+
+    assert places
+    for place in places:
+        function, line = place["logicalLocations"][0]["name"], place["physicalLocation"]
+        assert line["artifactLocation"]["uri"].endswith("/kmwatch_lab.c")
+        assert line["region"]["startLine"] in functions[function], function

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kmwatch.failures import Failure
 from kmwatch.findings import Finding
 from kmwatch.ledger import Ledger
 from kmwatch.rules import judge
 from kmwatch.schema import Kind
+from kmwatch.watermarks import headroom
 from tests.guest.inside.lab import Lab
 from tests.live.watching import Watch, only
 from tests.support import wait_until
@@ -244,3 +246,18 @@ def test_no_event_tells_of_an_order_above_the_largest(lab: Lab, watch: Watch, gf
     assert (did["done"], did["failed"]) == (0, 5), did
     assert only(ledger, {"lab_alloc_pages"}, Kind.PAGE_ALLOC).events() == 0
     assert findings(ledger, "lab_alloc_pages") == []
+
+
+@pytest.mark.parametrize("order", [1, 3, 9])
+def test_as_many_blocks_can_be_had_as_are_told_to_be_left(lab: Lab, watch: Watch, order: int) -> None:
+    """KM504's number, against the kernel: GFP_ATOMIC until it fails. kswapd frees some more meanwhile."""
+    time.sleep(_LOOKS_AGAIN)  # the zones are looked at once a second
+    watch.source.read()
+    meta = watch.source.meta
+    mask = meta.gfp.encode("GFP_ATOMIC|__GFP_NOWARN")
+    told = headroom(Failure("page", order, mask, kernel=meta.host.kernel, zones=tuple(meta.memory)), meta.gfp)
+
+    did = lab.ask(f"op=alloc_pages gfp={mask:#x} order={order} n=1000000 failures=1 flags=until_failure")
+
+    assert did["failed"] == 1, did
+    assert told == pytest.approx(did["done"], rel=0.1), meta.memory
