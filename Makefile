@@ -10,10 +10,10 @@ TESTS = $(AS_ROOT) env KMWATCH_KERNELS="$${KMWATCH_KERNELS:-6.1,newest}"
 NO_CACHE := $(if $(AS_ROOT),-p no:cacheprovider)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test test-guest test-guest-all golden check bench docs fresh-machine clean
+.PHONY: help setup setup-tests demo monitoring-demo test test-guest test-guest-all golden check bench docs dashboards fresh-machine clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## packages and .venv/ with kmwatch in it; a second run takes seconds
 	@scripts/setup.sh
@@ -27,6 +27,10 @@ demo: setup ## the live screen in a terminal, else a report of 5 seconds; of a b
 		exec $(VENV)/kmwatch report "$$($(VENV)/kmwatch demo-data)"; \
 	elif [ -t 0 ] && [ -t 1 ]; then exec $(AS_ROOT) $(VENV)/kmwatch top; \
 	else exec $(AS_ROOT) $(VENV)/kmwatch report live -d 5; fi
+
+monitoring-demo: setup ## the exporter and a real Prometheus on loopback, until Ctrl-C; what the dashboards ask and get
+	@scripts/get_prometheus.sh >/dev/null
+	@exec $(AS_ROOT) $(VENV)/python scripts/monitoring_demo.py
 
 test: setup-tests ## every test that this machine allows; KMWATCH_REQUIRE=live,guest makes a skip a failure
 	@$(TESTS) KMWATCH_REQUIRE="$$KMWATCH_REQUIRE" $(VENV)/python -m pytest $(NO_CACHE)
@@ -58,6 +62,9 @@ fresh-machine: ## demo and test in a new Debian: SUITE=trixie or bookworm; KEEP=
 docs: setup ## write the generated pages of docs/
 	@$(VENV)/python scripts/generate_docs.py
 
+dashboards: setup-tests ## write the Grafana dashboards
+	@$(VENV)/python -m dashboards.build
+
 clean: ## remove .venv/ and all caches
 	rm -rf --one-file-system .venv .cache .mypy_cache .ruff_cache .pytest_cache build dist
-	find kmwatch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find kmwatch tests benchmarks dashboards scripts -name __pycache__ -type d -prune -exec rm -rf {} +

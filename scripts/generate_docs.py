@@ -55,7 +55,7 @@ def rules() -> str:
         _bullets(f"**{name}**: {meaning}" for name, meaning in CONFIDENCES.items()),
         _table(
             ("code", "severity", "name"),
-            [(f"[{rule.code}](#{_anchor(_heading(rule))})", rule.severity, f"`{rule.name}`") for rule in book],
+            [(f"[{rule.code}](#{anchor(_heading(rule))})", rule.severity, f"`{rule.name}`") for rule in book],
         ),
     ]
     for family, title in _FAMILIES.items():
@@ -368,7 +368,7 @@ def _prose(text: str) -> str:
     return "`".join(parts)
 
 
-def _anchor(heading: str) -> str:
+def anchor(heading: str) -> str:
     """The link to a heading, as GitHub and most others make it."""
     return "".join(each for each in heading.lower().replace(" ", "-") if each.isalnum() or each in "-_")
 

@@ -2,8 +2,8 @@
 # Everything that kmwatch needs on this machine: distribution packages, then .venv/. Safe to run again: seconds.
 #
 #   scripts/setup.sh          what running kmwatch needs
-#   scripts/setup.sh tests    the same, and what the tests need: a C compiler, pytest, ruff, mypy; on Debian also QEMU
-#                             and what a kernel module is built with, which the tests can do without
+#   scripts/setup.sh tests    the same, and what the tests need: a C compiler, pytest, ruff, mypy; Prometheus; on Debian
+#                             also QEMU and what a kernel module is built with; the tests can do without these
 #
 # Exit codes: 0 done, 3 this user may not install packages, 5 a step failed (its output is shown).
 set -eu
@@ -148,6 +148,9 @@ packages=$(missing_packages)
 packages=$(missing_guest_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || (install_packages $packages) || say "without these the guest tests are skipped: $packages"
+# Unpacked, not installed: see there.
+[ "$want" != tests ] || scripts/get_prometheus.sh >/dev/null ||
+    say "without Prometheus the monitoring tests are skipped"
 has_bcc || stop 5 "$python cannot import bcc although its package is installed; see: $python -c 'import bcc'"
 is_done && exit 0
 build_venv

@@ -72,8 +72,21 @@ def _effective_capabilities() -> int:
     return int(status.partition("CapEff:")[2].split()[0], 16)
 
 
+def why_not_monitoring() -> str:
+    """Why no Prometheus can be run here, or an empty string."""
+    from scripts.prometheus import program  # not in guests, where every import takes its time
+
+    if missing := [name for name in ("prometheus", "promtool") if not program(name)]:
+        return f"no {' and '.join(missing)}: run `make setup-tests`, or scripts/get_prometheus.sh by itself"
+    return ""
+
+
 # Marker of a tier -> why it cannot run here. What no entry is needed for is the unit tier.
-TIERS: dict[str, Callable[[], str]] = {"live": why_not_live, "guest": why_not_guest}
+TIERS: dict[str, Callable[[], str]] = {
+    "live": why_not_live,
+    "guest": why_not_guest,
+    "monitoring": why_not_monitoring,
+}
 
 
 def required_tiers(value: str) -> frozenset[str]:

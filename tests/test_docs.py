@@ -29,7 +29,7 @@ def documents() -> list[Path]:
 
 def anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", text), re.MULTILINE)
-    return {generate_docs._anchor(heading.replace("`", "")) for heading in headings}
+    return {generate_docs.anchor(heading.replace("`", "")) for heading in headings}
 
 
 def dead_links(path: Path) -> list[str]:
