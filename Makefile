@@ -36,8 +36,8 @@ test-guest-all: setup-tests ## the same in every kernel that there is, and docs/
 	@$(TESTS) KMWATCH_REQUIRE=guest KMWATCH_KERNELS=all $(VENV)/python -m pytest tests/guest $(NO_CACHE)
 	@$(VENV)/python -m tests.guest.table
 
-golden: setup-tests ## record tests/data/golden anew, in guests; look at what git says changed
-	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden
+golden: setup-tests ## record tests/data/golden anew, in guests: RULES='KM101 KM201' or all
+	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden $(RULES)
 
 check: setup-tests ## style, types, and the tests that need no root: a minute or two
 	@$(VENV)/ruff check
