@@ -2,8 +2,6 @@
 VENV := .venv/bin
 # The distribution to try in `make fresh-machine`.
 SUITE ?= trixie
-# Whose guest records the golden captures.
-KERNEL ?= newest
 # Tracing needs root. What runs under sudo leaves no root-owned caches in the checkout.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo env PYTHONDONTWRITEBYTECODE=1))
 TESTS = $(AS_ROOT) env KMWATCH_KERNELS="$${KMWATCH_KERNELS:-6.1,newest}"
@@ -42,14 +40,14 @@ test-guest-all: setup-tests ## the same in every kernel that there is, and docs/
 	@$(TESTS) KMWATCH_REQUIRE=guest KMWATCH_KERNELS=all $(VENV)/python -m pytest tests/guest $(NO_CACHE)
 	@$(VENV)/python -m tests.guest.table
 
-golden: setup-tests ## record tests/data/golden anew, in guests; look at what git says changed
-	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden
+golden: setup-tests ## record tests/data/golden anew, in guests: RULES='KM101 KM201' or all
+	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden $(RULES)
 
 check: setup-tests ## style, types, and the tests that need no root: a minute or two
 	@$(VENV)/ruff check
 	@$(VENV)/ruff format --check
 	@$(VENV)/mypy
-	@$(VENV)/python -m pytest -q tests/unit tests/test_layers.py tests/test_docs.py tests/test_house.py
+	@$(VENV)/python -m pytest -q tests/unit tests/test_*.py
 
 bench: setup-tests ## what watching and recording cost, and how fast captures are read, beside perf
 	@$(AS_ROOT) $(VENV)/python benchmarks/pair_cost.py

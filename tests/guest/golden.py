@@ -2,6 +2,8 @@
 
 `make golden` records them anew, in guests, under tests/data/golden; truth.json beside them has what the module said
 that it did. tests/unit/test_golden.py holds the rules to it.
+
+    python -m tests.guest.golden [RULE…]
 """
 
 import json
@@ -154,39 +156,39 @@ CAPTURES = (
 # fmt: on
 
 
-def main() -> None:
-    """Record all of them in guests, and put them where the old ones were."""
+def main(*rules: str) -> None:
+    """Record the captures of these rules, of all by default, in guests; they replace the old ones."""
+    chosen = [golden for golden in CAPTURES if not rules or golden.rule in rules]
+    machines = [name for name in MACHINES if any(golden.on == name for golden in chosen)]
     fresh = GOLDEN.with_name("golden.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    for machine in MACHINES.values():  # one after the other: they share a directory for downloads
-        fetch(machine.kernel)
-        build(machine.kernel)
+    for name in machines:  # one after the other: they share a directory for downloads
+        fetch(MACHINES[name].kernel)
+        build(MACHINES[name].kernel)
     with ThreadPoolExecutor(2) as pool:
-        truths = list(pool.map(lambda name: _record(name, fresh / name), MACHINES))
-    captures = {name: truth for each in truths for name, truth in each.items()}
-    ordered = {golden.name: captures[golden.name] for golden in CAPTURES}
-    for golden in CAPTURES:
-        (fresh / golden.on / f"{golden.name}.kmw").rename(fresh / f"{golden.name}.kmw")
-    for name in MACHINES:
-        shutil.rmtree(fresh / name)
-    (fresh / "truth.json").write_text(json.dumps(ordered, indent=1) + "\n")
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    fresh.rename(GOLDEN)
+        truths = list(pool.map(lambda name: _record(name, fresh / name, rules), machines))
+    truth = json.loads((GOLDEN / "truth.json").read_text()) | {name: each for of in truths for name, each in of.items()}
+    for golden in chosen:
+        shutil.rmtree(GOLDEN / f"{golden.name}.kmw", ignore_errors=True)
+        (fresh / golden.on / f"{golden.name}.kmw").rename(GOLDEN / f"{golden.name}.kmw")
+    known = {golden.name: truth[golden.name] for golden in CAPTURES}
+    (GOLDEN / "truth.json").write_text(json.dumps(known, indent=1) + "\n")
+    shutil.rmtree(fresh)
 
 
-def _record(name: str, results: Path) -> dict[str, Any]:
+def _record(name: str, results: Path, rules: tuple[str, ...]) -> dict[str, Any]:
     """Record the captures of one machine; what really happened, by capture."""
     machine = MACHINES[name]
-    command = shlex.join([sys.executable, "-m", "tests.guest.inside.recording", name])
+    command = shlex.join([sys.executable, "-m", "tests.guest.inside.recording", name, *rules])
     guest = Guest(machine.memory, cpus=2, seconds=_SECONDS, below_4g=machine.below_4g)
     lab = f"KMWATCH_LAB={build(machine.kernel)}"
     ended = run(fetch(machine.kernel), f"{lab} {command}", ROOT, guest, results, threading.Event())
+    print(ended.output, end="", flush=True)  # noqa: T201
     if ended.code:
-        sys.exit(ended.output)
-    print(ended.output, end="")  # noqa: T201
+        sys.exit(f"{name}: not all could be recorded, nothing is replaced; what there is lies in {results}")
     truth: dict[str, Any] = json.loads((results / "truth.json").read_text())
     return truth
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

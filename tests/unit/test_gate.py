@@ -31,7 +31,7 @@ def run() -> Ledger:
     return ledger(
         kmalloc("drv_irq+0x9 [drv]", 64, context=Context.HARDIRQ, count=3),
         kmalloc("drv_open+0x9 [drv]", 64, context=Context.RCU),
-        kmalloc("drv_open+0x9 [drv]", 65, count=1000),
+        kmalloc("drv_open+0x9 [drv]", 161, count=1000),
         kmalloc("core+0x1", 64, context=Context.HARDIRQ),
         kmalloc("drv_tx+0x1 [drv]", 64, gfp="GFP_ATOMIC", failed=1, count=2),
         seconds=2.0,
@@ -55,7 +55,7 @@ def test_without_a_budget_no_error_is_allowed_and_the_rest_is() -> None:
 
     assert limits(found) == {"error": (0, 4), "warning": (None, 1), "notice": (None, 0)}
     assert found.over == {"error"}
-    assert verdict(ledger(kmalloc("f+0x1", 65, count=1000))).over == frozenset()
+    assert verdict(ledger(kmalloc("f+0x1", 161, count=1000))).over == frozenset()
 
 
 @pytest.mark.parametrize(

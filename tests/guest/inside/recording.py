@@ -52,7 +52,11 @@ def logged(lab: Lab, golden: Golden) -> list[dict[str, Any]]:
     Path("/dev/kmsg").write_text("kmwatch_lab: begins\n")
     did = [lab.ask(line(each)) for each in golden.lines]
     log.write_bytes(subprocess.run(["dmesg"], check=True, capture_output=True).stdout)
-    command_line(["import", str(log), "-q", "-o", str(_directory(golden))], small=False)
+    arguments = ["import", str(log), "-q", "-o", str(_directory(golden))]
+    importer = _FORK.Process(target=command_line, args=(arguments,), kwargs={"small": False})
+    importer.start()
+    importer.join()
+    assert importer.exitcode == 0, importer.exitcode
     return did
 
 
@@ -79,29 +83,38 @@ def record(lab: Lab, golden: Golden) -> list[dict[str, Any]]:
 _SAID = ("op", "ctx", "gfp", "n", "size", "order", "done", "failed", "vmapped", "error")
 
 
-def main() -> None:
-    """Record those of the machine that is named; what is too large or was not done is an error."""
-    results, truth = Path(os.environ["KMWATCH_RESULTS"]), {}
+def main(machine: str, *rules: str) -> int:
+    """Record those of a machine and of these rules; what is too large or was not done is told, and 1 returned."""
+    results, truth, failed = Path(os.environ["KMWATCH_RESULTS"]), dict[str, Any](), False
     _TEMPORARY.mkdir()
-    (machine,) = sys.argv[1:]
     with loaded() as lab:
         for golden in CAPTURES:
-            if golden.on != machine:
+            if golden.on != machine or (rules and golden.rule not in rules):
                 continue
-            did = (logged if golden.how == "log" else record)(lab, golden)
-            lab.ask("op=release")
-            directory = _directory(golden)
-            size = sum(path.stat().st_size for path in directory.iterdir())
-            print(f"{golden.name:12} {size:7} {[(each['done'], each['failed']) for each in did]}", flush=True)  # noqa: T201
-            assert not any(each["error"] for each in did), did
-            assert size <= LARGEST, f"{golden.name} has {size} bytes"
-            shutil.copytree(directory, results / directory.name)
-            finding = dict(zip(("site", "times"), golden.finding, strict=True)) if golden.finding else None
-            said = [{name: each[name] for name in _SAID} for each in did]
-            asked = {"kinds": golden.kinds, "how": golden.how, "on": golden.on, "lines": golden.lines}
-            truth[golden.name] = {"kernel": os.uname().release, **asked, "did": said, "finding": finding}
+            try:
+                truth[golden.name] = _told(golden, (logged if golden.how == "log" else record)(lab, golden))
+            except (AssertionError, OSError) as error:
+                failed = True
+                print(f"{golden.name}: {error!r:.500}", flush=True)  # noqa: T201
+                continue
+            finally:
+                lab.ask("op=release")
+            shutil.copytree(_directory(golden), results / f"{golden.name}.kmw")
     (results / "truth.json").write_text(json.dumps(truth))
+    return int(failed)
+
+
+def _told(golden: Golden, did: list[dict[str, Any]]) -> dict[str, Any]:
+    """What truth.json has of a capture."""
+    size = sum(path.stat().st_size for path in _directory(golden).iterdir())
+    print(f"{golden.name:12} {size:7} {[(each['done'], each['failed']) for each in did]}", flush=True)  # noqa: T201
+    assert not any(each["error"] for each in did), did
+    assert size <= LARGEST, f"{size} bytes"
+    finding = dict(zip(("site", "times"), golden.finding, strict=True)) if golden.finding else None
+    said = [{name: each[name] for name in _SAID} for each in did]
+    asked = {"kinds": golden.kinds, "how": golden.how, "on": golden.on, "lines": golden.lines}
+    return {"kernel": os.uname().release, **asked, "did": said, "finding": finding}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*sys.argv[1:]))
