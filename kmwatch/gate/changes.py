@@ -5,7 +5,7 @@ from math import isclose
 
 from kmwatch.errors import UsageError
 from kmwatch.gate.places import Place, function
-from kmwatch.gate.words import meant
+from kmwatch.words import meant
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Kind
 
