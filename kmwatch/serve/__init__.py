@@ -1,0 +1,1 @@
+"""The service: kmwatch always on, for Prometheus to scrape."""
