@@ -39,7 +39,7 @@ def find_user(name: str) -> User:
     """A user by name or number; UsageError where there is none."""
     try:
         entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
-    except (KeyError, OverflowError) as error:
+    except (KeyError, OverflowError, ValueError) as error:
         raise UsageError(f"there is no user {name!r:.80}: name one that exists, such as nobody") from error
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
 

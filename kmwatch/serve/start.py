@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from kmwatch.serve import privileges, tls
+from kmwatch.errors import NotPossibleError
+from kmwatch.serve import confine, privileges, tls
 from kmwatch.serve.config import ServeConfig
 
 _MEASURED = 60.0  # seconds for which the kernel measures what the programs cost, at least
@@ -47,8 +48,20 @@ def serve(config: ServeConfig, reread: Callable[[], ServeConfig], pipeline: Call
     sink = pipeline(source)
     # An address that is taken is known before anything is attached.
     server = Server(config.listen, context)
-    service = Service(source, sink, server, config, reread=reread, drop=lambda works: privileges.drop(user, works))
+    service = Service(source, sink, server, config, reread=reread, drop=lambda works: _give_up(user, works))
     service.run(Pages(sink.render, service.health, sink.observe))
+
+
+def _give_up(user: privileges.User, works: Callable[[], bool]) -> str:
+    """Give up all that is not needed any more, and say so in words."""
+    words = privileges.drop(user, works)
+    try:
+        confine.confine()
+    except NotPossibleError as error:
+        return f"{words}; {error}"
+    if not works():
+        raise NotPossibleError("the filter of system calls keeps kmwatch from reading its own maps")
+    return f"{words}; attaches and starts nothing more"
 
 
 def reader(path: Path | None, options: dict[str, Any]) -> Callable[[], ServeConfig]:
