@@ -5,8 +5,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,33 +17,12 @@ from kmwatch.serve.config import ServeConfig
 from kmwatch.serve.journal import Journal
 from kmwatch.serve.notify import Notifier
 from kmwatch.serve.server import Health, Pages, Server
+from kmwatch.serve.snapshot import Own
 
 _LATE = 3.0  # intervals without a reading after which the service is not healthy
 _LEAST_LATE = 30.0  # seconds; a short interval may be missed now and then
 _ENOUGH = 1000  # events in an interval, of which some must have been measured
 _STATM = Path("/proc/self/statm")
-
-
-@dataclass(frozen=True)
-class Own:
-    """What the service knows of itself, for its own metrics.
-
-    programs_attached, bpf_runs: counts. bpf_run_seconds, cpu_seconds: CPU time since the start.
-    map_entries, map_max_entries: by the name of the table in the kernel. memory_bytes: resident.
-    overhead, overhead_limit: share of all CPUs' time. overhead_step: steps taken against it; sample: share looked at.
-    """
-
-    programs_attached: int = 0
-    bpf_runs: int = 0
-    bpf_run_seconds: float = 0.0
-    map_entries: Mapping[str, int] = field(default_factory=dict)
-    map_max_entries: Mapping[str, int] = field(default_factory=dict)
-    overhead: float = 0.0
-    overhead_limit: float = 0.0
-    overhead_step: int = 0
-    sample: float = 1.0
-    memory_bytes: int = 0
-    cpu_seconds: float = 0.0
 
 
 class Sink(Protocol):

@@ -52,7 +52,12 @@ class Adding:
         if not isinstance(sys.meta_path[0], Closed):
             sys.meta_path.insert(0, Closed())
             self._attempts = attempts(self._source)
-        shown = {"at": at, "own": vars(own), "counts": self._counts, "attempts": self._attempts}
+        shown = {
+            "at": at,
+            "own": {name: value for name, value in vars(own).items() if name != "scrapes"},
+            "counts": self._counts,
+            "attempts": self._attempts,
+        }
         self._text = json.dumps(shown).encode()
 
     def render(self, _accept: str) -> tuple[bytes, str]:

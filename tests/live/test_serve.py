@@ -23,6 +23,7 @@ from tests.live.watching import MESSAGE, Workload, environment, program_exists
 from tests.support import wait_until
 
 SERVICE = (sys.executable, "-m", "tests.live.serving")
+USUAL = ("listen=127.0.0.1:0", "interval=0.5")
 ADDRESS = re.compile(r"metrics at http://127\.0\.0\.1:(\d+)/metrics")
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
@@ -102,7 +103,7 @@ class Served:
 @contextmanager
 def service(*arguments: str) -> Iterator[Served]:
     """A service that watches, in a process of its own; nothing of it outlives the test."""
-    command = [*SERVICE, "listen=127.0.0.1:0", "interval=0.5", *arguments]
+    command = [*SERVICE, *USUAL, *arguments]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **environment()
     )

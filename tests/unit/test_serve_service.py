@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+from kmwatch.serve.snapshot import Own
 
 from kmwatch.batch import Batch, Cost
 from kmwatch.errors import BadInputError, NotPossibleError, UsageError
@@ -20,7 +21,7 @@ from kmwatch.serve.config import Address, ServeConfig
 from kmwatch.serve.journal import Journal
 from kmwatch.serve.notify import Notifier
 from kmwatch.serve.server import Pages, Server
-from kmwatch.serve.service import Own, Service
+from kmwatch.serve.service import Service
 from kmwatch.sources.meter import Load
 from tests.support import wait_until
 from tests.unit import rows
