@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kmwatch.batch import GROUPING, ROW, Batch, Cost, Meta, Rows, Trust
+from kmwatch.kernel.allocators import via_of
 from kmwatch.schema import Context, Kind, Via
 from kmwatch.thresholds import DEFAULTS, Thresholds
 
@@ -69,8 +70,8 @@ class Ledger:
     def facts(self) -> Array:
         """One row for each row of `rows` with what follows from its key: outcome, atomicity, sleeping, zone asked for.
 
-        Fields: count, failures, opportunistic_failures, bytes_* as in MEASURES; atomic, may_sleep, counted_once (bool);
-        zone_asked (text).
+        Fields: count, failures, opportunistic_failures, bytes_* as in MEASURES; atomic, may_sleep, counted_once,
+        sleeping_in_atomic (bool); zone_asked (text).
         """
         rows, gfp = self.rows, self.meta.gfp
         masks, back = np.unique(rows["gfp"], return_inverse=True)
@@ -92,7 +93,16 @@ class Ledger:
         facts["may_sleep"] = by_mask["may_sleep"] | np.isin(rows["kind"], [Kind.VMALLOC, *MAPPINGS])
         facts["counted_once"] = memory & ((rows["kind"] != Kind.PAGE_ALLOC) | (rows["via"] & _ELSEWHERE == 0))
         facts["zone_asked"] = by_mask["zone_asked"]
+        facts["sleeping_in_atomic"] = self._sleeping_in_atomic(facts)
         return facts
+
+    def _sleeping_in_atomic(self, facts: Array) -> Array:
+        """What may sleep where that is a bug; what an allocator needs for itself is its caller's, found by its own."""
+        mapped = np.isin(self.rows["kind"], MAPPINGS)
+        wrong: Array = facts["atomic"] & facts["may_sleep"] & (facts["counted_once"] | mapped)
+        sites = np.unique(self.rows["site"][wrong]).tolist()
+        allocators = [site for site in sites if via_of(self.meta.sites[site].symbol)]
+        return wrong & ~np.isin(self.rows["site"], allocators)
 
     def totals(self) -> Totals:
         """Sums over everything."""
@@ -141,7 +151,7 @@ _REQUESTS = [(name, *ROW.fields[name][:1]) for name in ("min_request", "max_requ
 _FACTS = np.dtype(
     [
         *((name, "<i8") for name in MEASURES),
-        *((name, "?") for name in ("atomic", "may_sleep", "counted_once")),
+        *((name, "?") for name in ("atomic", "may_sleep", "counted_once", "sleeping_in_atomic")),
         ("zone_asked", "U8"),
     ]
 )

@@ -21,6 +21,7 @@ class Tried:
     """A zone that the mask may use, tested: the watermark that applied and the reserve, in pages.
 
     aside: free pages that belong to others only: CMA, the reserve for atomic requests.
+    left: free pages above both, when all but the first page of the request are taken; below 0 as many are missing.
     above: free pages are above the watermark; open: and above the reserve; block: of the order, None where unknown.
     """
 
@@ -28,6 +29,7 @@ class Tried:
     mark: int
     reserve: int
     aside: int
+    left: int
     above: bool
     open: bool
     block: bool | None
@@ -89,7 +91,8 @@ def tried_zones(failure: Failure, gfp: GfpTable, asked: str) -> Iterator[Tried]:
         aside = _set_aside(zone, gfp, failure)
         free = zone.free - aside - ((1 << order) - 1)
         block = has_block(zone, gfp, failure, order, mark)
-        yield Tried(zone, mark, reserve, aside, free > mark, free > mark + reserve, block)
+        left = free - mark - reserve
+        yield Tried(zone, mark, reserve, aside, left, free > mark, left > 0, block)
 
 
 def _reserve(zone: ZoneState, asked: str, names: set[str]) -> int:

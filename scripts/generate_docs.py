@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the pages of docs/ that show tables of the code: rules, observations, commands, terms, captures.
+"""Write the pages of docs/ that show tables of the code: rules, observations, metrics, commands, terms, captures.
 
 `python scripts/generate_docs.py` writes them; tests/test_docs.py fails while they differ from the code.
 """
@@ -18,6 +18,7 @@ from kmwatch.capture.layout import EVENTS, TABLES, VERSION, Field
 from kmwatch.cli import cli
 from kmwatch.findings import CONFIDENCES, RULES, Rule
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE
+from kmwatch.metrics import GROUPS, LABELS, Metric
 from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe
 from kmwatch.thresholds import Threshold
 from kmwatch.thresholds import table as thresholds
@@ -214,6 +215,44 @@ def _function(function: Function) -> tuple[str, str, str, str]:
     )
 
 
+def metrics() -> str:
+    """docs/metrics.md: the table of metrics."""
+    parts = ["# Metrics", _METRICS]
+    for title, group in GROUPS.items():
+        parts += [f"## {title}", _table(("metric", "type", "labels", "what it is"), map(_metric, group))]
+    parts += [
+        "## Labels",
+        _LABELS,
+        _table(("label", "what it says"), [(f"`{k}`", _text(v)) for k, v in LABELS.items()]),
+    ]
+    return _page([*parts, "## Tops", _TOPS])
+
+
+_METRICS = """\
+What `kmwatch serve` shows to Prometheus, as OpenMetrics or in Prometheus's own text format. Counters count since
+`kmwatch_start_time_seconds` and never go back; rates and shares are for queries to compute. Pages that are taken for
+slabs, vmalloc areas and per-CPU chunks are memory that is counted there, once; they are pages in
+`kmwatch_page_allocations_total` and `kmwatch_zone_pages_total` only."""
+_LABELS = """\
+None has values without bound: what comes from a table of the kernel's is as long as that, and the longer ones have a
+top and the rest, `other`. What is really called `other` is counted there as well."""
+_TOPS = """\
+Metrics by `site` and `slab` have series for a top only: `top` entries (see the configuration of `serve`) by each of
+allocations, bytes taken, bytes wasted and failures for sites, by the count itself for the others. Lately gained counts
+more than what was gained long ago. An entry keeps its series until it has gained nothing at the top for `idle` seconds;
+at most eight times `top` have one, and others wait.
+
+* The series of all entries and of `other` add up to the total at any time. For rates of everything use the totals:
+  `other` jumps when an entry's sums join it.
+* A series begins at 0; what the entry did before is in `other`. Failures and sleeping allocations are counted in a
+  series of their own at once, as one tells all: ask whether the series is there, not for its rate alone.
+* An entry that comes back begins at 0 again. OpenMetrics tells when (`_created`)."""
+
+
+def _metric(metric: Metric) -> tuple[str, str, str, str]:
+    return f"`{metric.full}`", metric.type, ", ".join(f"`{label}`" for label in metric.labels), _text(metric.help)
+
+
 def commands() -> str:
     """docs/commands.md: the help of every command."""
     parts = ["# Commands", "What `kmwatch COMMAND --help` prints.", "## kmwatch", _help(cli, None)]
@@ -331,6 +370,7 @@ def _fields(fields: Iterable[Field]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules,
     "observations.md": observations,
+    "metrics.md": metrics,
     "commands.md": commands,
     "terms.md": words,
     "capture-format.md": capture_format,

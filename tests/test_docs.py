@@ -9,6 +9,7 @@ import pytest
 from kmwatch import __version__, terms
 from kmwatch.cli import cli
 from kmwatch.findings import RULES
+from kmwatch.metrics import METRICS
 from kmwatch.schema import Kind
 from kmwatch.sources.probes import PROBES
 from scripts import generate_docs
@@ -63,6 +64,7 @@ def test_the_generated_pages_name_everything() -> None:
     assert [
         probe for probe in PROBES if f"\n| `{probe.category}:{probe.event}` | " not in pages["observations.md"]
     ] == []
+    assert [each.full for each in METRICS.values() if f"\n| `{each.full}` | " not in pages["metrics.md"]] == []
     assert [name for name in terms.TERMS if f"\n| `{name}` | " not in pages["terms.md"]] == []
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,20 @@ _LARGEST_TEXT = 64 << 20  # a machine with many nodes and CPUs prints megabytes
 _MOST_ZONES = 8192
 _HEAD = re.compile(r"Node (\d{1,5}), zone\s{1,16}(\w{1,16})", re.ASCII)
 # The watermarks stand without a colon; `high:` with one belongs to a CPU's page list.
-_FIELD = re.compile(r" {2,16}(?:pages )?(free|min|low|high|spanned|present|managed|start_pfn:) {1,16}([0-9]{1,18})")
+_FIELD = re.compile(
+    r" {2,16}(?:pages )?(free|boost|min|low|high|spanned|present|managed|start_pfn:|nr_free_cma) {1,16}([0-9]{1,18})"
+)
+_PROTECTION = re.compile(r" {2,16}protection: \(([0-9]{1,18}(?:, [0-9]{1,18}){0,7})\)")
 _ORDERS = range(4, 33)  # no kernel has fewer or more columns in buddyinfo
 
 
 @dataclass(frozen=True)
 class Zone:
-    """One populated zone. Page frame numbers and all counts in pages; `index` is its place in the node."""
+    """One populated zone. Page frame numbers and all counts in pages; `index` is its place in the node.
+
+    boost: what the kernel has raised the watermarks by for a while, contained in them; free_cma: free pages of CMA.
+    protection: lowmem_reserve, by the index of the zone that a request may use at most. These three are not captured.
+    """
 
     node: int
     name: str
@@ -34,13 +41,19 @@ class Zone:
     min: int
     low: int
     high: int
+    boost: int = 0
+    free_cma: int = 0
+    protection: tuple[int, ...] = ()
 
     def __contains__(self, pfn: object) -> bool:
         return isinstance(pfn, int) and self.start_pfn <= pfn < self.end_pfn
 
     def to_json(self) -> dict[str, Any]:
         """The zone as plain data, for a capture."""
-        return dict(vars(self))
+        return {name: getattr(self, name) for name in _CAPTURED}
+
+
+_CAPTURED = [each.name for each in Zone.__dataclass_fields__.values() if each.default is MISSING]
 
 
 @dataclass(frozen=True)
@@ -66,16 +79,19 @@ def parse_zoneinfo(text: str) -> tuple[Zone, ...]:
     index_in_node: dict[int, int] = {}
     head: tuple[int, str, int] | None = None
     fields: dict[str, int] = {}
+    protection: tuple[int, ...] = ()
     for line in text.splitlines():
         if match := _HEAD.match(line):
-            _keep(found, head, fields)
+            _keep(found, head, fields, protection)
             node = int(match[1])
             # Unpopulated zones are listed as well (Linux 4.12, commit b2bd8598195f), so the place is the zone's index.
             index_in_node[node] = index_in_node.get(node, -1) + 1
-            head, fields = (node, match[2], index_in_node[node]), {}
+            head, fields, protection = (node, match[2], index_in_node[node]), {}, ()
         elif head and (field := _FIELD.fullmatch(line[:80].rstrip())):
             fields.setdefault(field[1].rstrip(":"), int(field[2]))
-    _keep(found, head, fields)
+        elif head and (reserves := _PROTECTION.fullmatch(line[:256].rstrip())):
+            protection = tuple(map(int, reserves[1].split(", ")))
+    _keep(found, head, fields, protection)
     if not found:
         raise BadInputError("no populated zone in this text: give /proc/zoneinfo")
     return tuple(found)
@@ -91,7 +107,7 @@ def zone_of(zones: Iterable[Zone], pfn: int) -> Zone | None:
 
 def zones_from_json(rows: object) -> tuple[Zone, ...]:
     """The zones that `Zone.to_json` wrote, as a list; raises BadInputError on anything else."""
-    names = set(Zone.__dataclass_fields__)
+    names = set(_CAPTURED)
     if not isinstance(rows, list) or len(rows) > _MOST_ZONES:
         raise BadInputError("the zones are damaged or not kmwatch's: record the capture again")
     for row in rows:
@@ -130,7 +146,9 @@ def running_free_blocks() -> tuple[FreeBlocks, ...]:
     return parse_buddyinfo(text) if text else ()
 
 
-def _keep(found: list[Zone], head: tuple[int, str, int] | None, fields: dict[str, int]) -> None:
+def _keep(
+    found: list[Zone], head: tuple[int, str, int] | None, fields: dict[str, int], protection: tuple[int, ...]
+) -> None:
     """Add the zone that ends here, when it is populated: an unpopulated one has no start_pfn."""
     if head is None or not fields.get("spanned") or "start_pfn" not in fields:
         return
@@ -138,8 +156,9 @@ def _keep(found: list[Zone], head: tuple[int, str, int] | None, fields: dict[str
         raise BadInputError(f"more than {_MOST_ZONES} zones: this is not /proc/zoneinfo; give that file")
     node, name, index = head
     start = fields["start_pfn"]
-    levels = {key: fields.get(key, 0) for key in ("present", "managed", "free", "min", "low", "high")}
-    found.append(Zone(node, name, index, start, start + fields["spanned"], **levels))
+    levels = {key: fields.get(key, 0) for key in ("present", "managed", "free", "min", "low", "high", "boost")}
+    free_cma, end = fields.get("nr_free_cma", 0), start + fields["spanned"]
+    found.append(Zone(node, name, index, start, end, protection=protection, free_cma=free_cma, **levels))
 
 
 def _is_sane(key: str, value: object) -> bool:

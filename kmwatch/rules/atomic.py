@@ -5,15 +5,10 @@ from typing import Any
 
 from kmwatch.failures import Failure
 from kmwatch.findings import Finding, rule
-from kmwatch.kernel.allocators import via_of
 from kmwatch.ledger import ALLOCATIONS, MAPPINGS, Ledger
 from kmwatch.rules.failures import key_of, logged, seen, why
 from kmwatch.rules.groups import attempts, evidence, groups, site
 from kmwatch.units import number
-
-
-def _is_allocator(ledger: Ledger, group: Any) -> bool:
-    return bool(via_of(ledger.meta.sites[group["site"]].symbol))
 
 
 @rule("KM201", "sleeping-allocation-in-atomic-context", "error", since="0.1")
@@ -37,10 +32,9 @@ def sleeping_in_atomic(ledger: Ledger) -> Iterator[Finding]:
     Needs: the context. Interrupts that are merely off show at vmalloc and ioremap alone, spinlocks and RCU sections on
     kernels that count preemption; what does not show is not found.
     """
-    for group in groups(ledger, (*ALLOCATIONS, *MAPPINGS)):
+    for group in groups(ledger, (*ALLOCATIONS, *MAPPINGS), "sleeping_in_atomic"):
         times = attempts(group)
-        # What an allocator needs for itself it asks for with its caller's flags: the caller is found by its own.
-        if not (group["atomic"] and group["may_sleep"] and times > 0) or _is_allocator(ledger, group):
+        if not group["sleeping_in_atomic"] or times <= 0:
             continue
         told = evidence(ledger, group)
         what = told["gfp"] if group["gfp"] else told["kind"]

@@ -1,1 +1,1 @@
-"""The service: kmwatch always on, for Prometheus to scrape."""
+"""Always on: counters that grow for months at bounded cost, and the service that shows them."""

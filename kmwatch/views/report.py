@@ -7,6 +7,7 @@ from kmwatch import __version__, contexts
 from kmwatch.batch import Cost
 from kmwatch.findings import Found
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE, Ledger
+from kmwatch.mobility import migratetype
 from kmwatch.schema import NO_ZONE, Kind, Via
 from kmwatch.views import dimensions
 
@@ -14,8 +15,6 @@ SCHEMA = "kmwatch.report/1"
 
 _SITE = ("kind", "site", "cache", "gfp", "context", "order", "zone", "node", "migratetype", "via")
 _FACTS = ("zone_asked", "atomic", "may_sleep", "counted_once")
-# The kernel's enum migratetype (include/linux/mmzone.h); what follows depends on the configuration.
-_MIGRATE = ("unmovable", "movable", "reclaimable", "highatomic")
 
 
 def build(ledger: Ledger, findings: Sequence[Found], by: str | None = None) -> dict[str, Any]:
@@ -129,10 +128,3 @@ def _site(ledger: Ledger, group: Any) -> dict[str, Any]:
         "failures": int(group["failures"]),
         "opportunistic_failures": int(group["opportunistic_failures"]),
     }
-
-
-def migratetype(number: int) -> str | None:
-    """The mobility of a page block in the kernel's words; None where it is not known."""
-    if number == NO_ZONE:
-        return None
-    return _MIGRATE[number] if number < len(_MIGRATE) else f"type-{number}"

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
-from kmwatch.serve.snapshot import Own
 
 from kmwatch.batch import Batch, Cost
 from kmwatch.errors import BadInputError, NotPossibleError, UsageError
@@ -22,6 +21,7 @@ from kmwatch.serve.journal import Journal
 from kmwatch.serve.notify import Notifier
 from kmwatch.serve.server import Pages, Server
 from kmwatch.serve.service import Service
+from kmwatch.serve.snapshot import Own
 from kmwatch.sources.meter import Load
 from tests.support import wait_until
 from tests.unit import rows

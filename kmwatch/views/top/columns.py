@@ -9,9 +9,9 @@ import numpy as np
 from kmwatch import contexts
 from kmwatch.batch import Meta
 from kmwatch.ledger import Array, Ledger
+from kmwatch.mobility import migratetype
 from kmwatch.schema import NO_ZONE, Kind
 from kmwatch.units import printable, short, size
-from kmwatch.views.report import migratetype
 
 Cell = str | int | float
 GAP = 2

@@ -1,0 +1,186 @@
+"""What a scrape gets: valid in both formats whatever the kernel's names are, and what the library would write."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client import parser as prometheus_parser
+from prometheus_client.core import Metric as LibraryFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import parser as openmetrics_parser
+
+from kmwatch.batch import Cache
+from kmwatch.kernel.symbols import Site
+from kmwatch.kernel.zones import FreeBlocks
+from kmwatch.metrics import GROUPS, LABELS, METRICS
+from kmwatch.schema import Kind
+from kmwatch.serve.assembly import Memory, assemble
+from kmwatch.serve.counters import Counters, Limits
+from kmwatch.serve.snapshot import SCRAPE_BOUNDS, Histogram, Own, Snapshot
+from kmwatch.serve.window import Window
+from kmwatch.views.prometheus import Collector, Exposition, text
+from tests.unit import rows
+from tests.unit.counted import START, kmallocs, known
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+PARSERS: dict[bool, Callable[[str], Iterable[LibraryFamily]]] = {
+    False: prometheus_parser.text_string_to_metric_families,
+    True: openmetrics_parser.text_string_to_metric_families,
+}
+Sample = tuple[str, tuple[tuple[str, str], ...], float]
+
+
+def snapshot(*sites: Site, caches: tuple[str, ...] = ()) -> Snapshot:
+    """A snapshot with something in every family: each site and cache is seen twice, so that it enters."""
+    meta = rows.meta()
+    meta.sites += sites
+    meta.caches += [Cache(name, 100, 128) for name in caches]
+    seen = rows.rows_of(
+        meta,
+        *(rows.kmalloc("f+0x1", 20000, gfp="GFP_ATOMIC", failed=failed, count=7) for failed in (0, 1)),
+        rows.kmalloc("f+0x1", 100, context=8),
+        rows.pages("f+0x1", 3, zone=2, migratetype=1, count=3),
+        *(rows.row(kind) for kind in Kind if kind.name in ("EXTFRAG", "DIRECT_RECLAIM", "COMPACTION", "OOM_VICTIM")),
+        *(rows.kmalloc("x+0x1", 100, count=5) for _ in sites),
+        *(rows.object_of(Cache("x", 1, 1), "f+0x1", count=5) for _ in caches),
+    )
+    seen["site"][len(seen) - len(sites) - len(caches) : len(seen) - len(caches)] = np.arange(1, len(sites) + 1)
+    seen["cache"][len(seen) - len(caches) :] = np.arange(1, len(caches) + 1)
+    counters, window = Counters(meta, START, Limits(50)), Window(meta, 10.0)
+    for at in range(2):
+        made = rows.batch(meta, start=START + 5 * at, seconds=5.0)
+        counters.add(replace(made, rows=seen.copy()))
+        window.add(replace(made, rows=seen.copy()))
+    own = Own(3, 4, 0.5, {"ledger": 5}, {"ledger": 6}, 0.01, 0.02, 1, 0.5, 1 << 30, 2.5, Histogram().plus(0.002))
+    memory = Memory((FreeBlocks(0, "Normal", (3, 2)),), (7, 2))
+    return assemble(START + 10, counters, window, memory, own, "6.18.0")
+
+
+def parsed(body: bytes, *, openmetrics: bool) -> dict[str, list[Sample]]:
+    """Samples by the name of their family, without `_total`, and without when a counter began."""
+    families = {}
+    for family in PARSERS[openmetrics](body.decode()):
+        families[family.name] = sorted(
+            (each.name, tuple(sorted(each.labels.items())), float(each.value))
+            for each in family.samples
+            if not each.name.endswith("_created")
+        )
+    return families
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_the_families_are_the_table(*, openmetrics: bool) -> None:
+    families = parsed(text(snapshot(caches=("dentry",)), openmetrics=openmetrics), openmetrics=openmetrics)
+    assert set(families) == {metric.family for metric in METRICS.values()}
+    assert [name for name, samples in families.items() if not samples] == [], "this test is to see all of them"
+    for metric in METRICS.values():
+        if metric.type != "histogram":
+            labels = {tuple(name for name, _ in sample[1]) for sample in families[metric.family]}
+            assert labels == {tuple(sorted(metric.labels))}
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_the_text_is_what_the_library_writes(*, openmetrics: bool) -> None:
+    registry, shown = CollectorRegistry(), snapshot(Site('"+0x1', 'a"\\b', "m"))
+    registry.register(Collector(lambda: shown))
+    encoder, _ = choose_encoder(OPENMETRICS if openmetrics else "")
+    library = parsed(encoder(registry), openmetrics=openmetrics)
+    ours = parsed(text(shown, openmetrics=openmetrics), openmetrics=openmetrics)
+    if not openmetrics:  # there the library makes gauges of when counters began
+        library = {name: samples for name, samples in library.items() if not name.endswith("_created")}
+    assert ours == library
+
+    def head(body: bytes) -> list[str]:
+        lines = [line for line in body.decode().splitlines() if line.startswith("#")]
+        return [line for line in lines if "_created" not in line]
+
+    assert head(text(shown, openmetrics=openmetrics)) == head(encoder(registry))
+
+
+def test_a_counter_tells_when_it_began() -> None:
+    families = PARSERS[True](text(snapshot(), openmetrics=True).decode())
+    sites = next(family for family in families if family.name == "kmwatch_site_allocations")
+    began = {each.labels["site"]: each.value for each in sites.samples if each.name.endswith("_created")}
+    assert began == {"other": START, "f": START + 5}
+    assert b"_created" not in text(snapshot(), openmetrics=False)
+
+
+names = st.text(min_size=1, max_size=30) | st.sampled_from(
+    ['"', "\\", "\n", "a\\nb", 'a"} 1\n# EOF', "\r", "x" * 10_000, "other", "{", "\x00", "\ud800", "é", "\u2028"]
+)
+
+
+@given(st.lists(st.tuples(names, names), max_size=8, unique=True), st.lists(names, max_size=8, unique=True))
+@settings(max_examples=40, deadline=None)
+def test_hostile_names_come_out_valid(sites: list[tuple[str, str]], caches: list[str]) -> None:
+    """Whatever a module, a function or a cache is called: both formats can be read, and nothing is lost or forged."""
+    shown = snapshot(*(Site(f"{name}+0x1", name, module) for name, module in sites), caches=tuple(caches))
+    for openmetrics in (False, True):
+        body = text(shown, openmetrics=openmetrics)
+        families = parsed(body, openmetrics=openmetrics)
+        for name, each in shown.families.items():
+            metric = METRICS[name]
+            told = {
+                (metric.full, tuple(sorted(zip(metric.labels, labels, strict=True))), float(value))
+                for labels, value in zip(each.labels, each.values, strict=True)
+            }
+            assert set(families[metric.family]) == told
+        kmalloc = [each for each in families["kmwatch_site_allocations"] if ("kind", "kmalloc") in each[1]]
+        assert sum(value for *_, value in kmalloc) == 2 * (7 + 1 + 5 * len(sites))
+        assert max(map(len, body.splitlines())) < 2000
+
+
+def test_a_scrape_of_ten_thousand_sites_takes_less_than_100_ms() -> None:
+    """CPU time, as the machine may be busy; and all sites have series of their own, forty times the usual."""
+    meta = known(10_000)
+    counters = Counters(meta, START, Limits(10_000))
+    for at in range(2):
+        counters.add(kmallocs(np.arange(1, 20_001), np.arange(1, 20_001), at=START + 5 * at))
+    shown = assemble(START, counters, Window(meta, 300.0), Memory(), Own(), "6.18.0")
+    for openmetrics in (True, False):
+        spent = []
+        for _ in range(3):
+            began = time.process_time()
+            body = text(shown, openmetrics=openmetrics)
+            spent.append(time.process_time() - began)
+        assert body.count(b"\nkmwatch_site_wasted_bytes_total{") == 10_001
+        assert min(spent) < 0.1
+
+
+def test_a_text_is_made_once_and_the_format_is_negotiated() -> None:
+    exposition = Exposition()
+    assert exposition.render()[0].startswith(b"# HELP kmwatch_allocations_total ")  # before the first snapshot too
+    exposition.publish(snapshot())
+    body, kind = exposition.render(OPENMETRICS)
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+    assert exposition.render(OPENMETRICS)[0] is body
+    plain, kind = exposition.render("text/html, */*;q=0.1")
+    assert kind.startswith("text/plain; version=0.0.4")
+    assert plain != body
+    exposition.publish(replace(exposition.snapshot, at=START))
+    assert exposition.render(OPENMETRICS)[0] is not body
+
+
+def test_scrapes_are_put_in_buckets() -> None:
+    made = Histogram()
+    for seconds in (0.0005, SCRAPE_BOUNDS[0], 0.07, 100.0):
+        made = made.plus(seconds)
+    assert made.at_most == (2, 2, 2, 2, 2, 3, 3, 3)
+    assert (made.count, round(made.seconds, 4)) == (4, 100.0715)
+
+
+def test_the_table_keeps_to_what_prometheus_expects() -> None:
+    """Its naming rules, as `promtool check metrics` has them; and every label is explained, and used."""
+    listed = [metric for group in GROUPS.values() for metric in group]
+    assert len(listed) == len(METRICS)
+    for metric in listed:
+        assert metric.name.endswith("_total") == (metric.type == "counter"), metric.name
+        assert metric.family.endswith(f"_{metric.unit}" if metric.unit else ""), metric.name
+        assert not metric.help.endswith(".")
+    assert {label for metric in listed for label in metric.labels} == set(LABELS)
