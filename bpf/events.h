@@ -55,6 +55,7 @@ enum via {
 };
 
 #define NO_ZONE 255              /* no zone, node or migrate type is known */
+#define LARGE 8192               /* KMALLOC_MAX_CACHE_SIZE: a larger kmalloc comes from the page allocator; bytes */
 #define NAME_SIZE 32             /* bytes of a cache's name, the closing zero included */
 #define FILL_BUCKETS 8           /* eighths of the size class that a request can fall in */
 #define NESTING 256              /* beside enum via, in the table of kernel text: a function that allocates for itself */
@@ -135,6 +136,20 @@ struct config {
 	__u32 samples;        /* events that calibration saw; count */
 	__u32 unused;         /* keeps the size a multiple of eight; none */
 	__u64 per_cpu_offset; /* address of the kernel's __per_cpu_offset table, 0 where not known; address */
+};
+
+/* What is left out to keep the cost down; all 0 where nothing is. Written by Python. */
+struct sampling {
+	__u64 key;      /* odd factor that spreads events, so that no rhythm of a caller falls in with them; number */
+	__u64 mask;     /* which bits of that product are 0 for an event that is kept: one of 2^n has n of them; mask */
+	__u32 dropped;  /* kinds that are left out altogether, 1 << enum kind; bits */
+	__u32 unused;   /* keeps the size a multiple of eight; none */
+};
+
+/* What came of it, by kind. */
+struct sampled {
+	__u64 seen;     /* events while something was left out; count */
+	__u64 left_out; /* of which were left out; count */
 };
 
 /* Losses, each kept by one slot of a per-CPU array. */

@@ -10,8 +10,6 @@
 #ifndef KMWATCH_LARGE_H
 #define KMWATCH_LARGE_H
 
-#define LARGE 8192 /* KMALLOC_MAX_CACHE_SIZE: two pages */
-
 /* Events with a call site inside the allocator, by pointer; by task where the allocation failed. */
 BPF_TABLE("lru_hash", u64, struct ledger_key, pending, 4096);
 /* How many there are, at most: none most of the time, and then a free need not look. */

@@ -16,13 +16,16 @@
 #ifndef KMWATCH_OBSERVE_H
 #define KMWATCH_OBSERVE_H
 
+#include "sampling.h"
+
 #define NO_FRONT FRONTS /* of a kind that is not busy */
 #define ZERO_SIZE_PTR 16 /* include/linux/slab.h: what kmalloc(0) returns */
 #define NOWHERE .zone = NO_ZONE, .node = NO_ZONE, .migratetype = NO_ZONE
 
 static __always_inline int on_kmalloc(u32 way, void *ctx, u64 site, u64 ptr, u64 requested, u64 allocated, u32 gfp)
 {
-	int context = observe(way, gfp & GFP_DIRECT_RECLAIM);
+	bool unseen = left_out(way, KIND_KMALLOC, allocated > LARGE ? 0 : ptr);
+	int context = unseen ? -1 : observe(way, gfp & GFP_DIRECT_RECLAIM);
 	struct ledger_key key = {.kind = KIND_KMALLOC, .site = site, .gfp = gfp, .context = context, NOWHERE}, first = {};
 	enum pair pair = PAIR_NONE;
 
@@ -44,6 +47,8 @@ static __always_inline int on_kfree(u32 way, void *ctx, u64 site, u64 ptr)
 	if (ptr <= ZERO_SIZE_PTR || !observe_free(way))
 		return 0;
 	forget(ptr);
+	if (left_out(way, KIND_KFREE, 0))
+		return 0;
 	return keep(ctx, FRONT_KFREE, &key, ptr);
 }
 
@@ -51,7 +56,8 @@ static __always_inline int on_kfree(u32 way, void *ctx, u64 site, u64 ptr)
 static __always_inline int on_cache_alloc(u32 way, void *ctx, u64 site, u64 ptr, u64 cache, u64 requested, u64 allocated,
 					  u32 gfp)
 {
-	int context = observe(way, gfp & GFP_DIRECT_RECLAIM);
+	bool unseen = left_out(way, KIND_CACHE_ALLOC, ptr);
+	int context = unseen ? -1 : observe(way, gfp & GFP_DIRECT_RECLAIM);
 	struct ledger_key key = {.kind = KIND_CACHE_ALLOC, .site = site, .gfp = gfp, .context = context, NOWHERE};
 
 	if (context < 0)
@@ -68,14 +74,15 @@ static __always_inline int on_cache_free(u32 way, void *ctx, u64 site, u64 ptr, 
 {
 	struct ledger_key key = {.kind = KIND_CACHE_FREE, .site = site, .cache = cache, NOWHERE};
 
-	if (!observe_free(way))
+	if (!observe_free(way) || left_out(way, KIND_CACHE_FREE, 0))
 		return 0;
 	return keep(ctx, FRONT_CACHE_FREE, &key, ptr);
 }
 
 static __always_inline int on_page_alloc(u32 way, void *ctx, u64 pfn, u32 order, u32 gfp, int migratetype)
 {
-	int context = observe(way, gfp & GFP_DIRECT_RECLAIM);
+	bool unseen = left_out(way, KIND_PAGE_ALLOC, order ? 0 : pfn + 1);
+	int context = unseen ? -1 : observe(way, gfp & GFP_DIRECT_RECLAIM);
 	struct ledger_key key = {.kind = KIND_PAGE_ALLOC, .gfp = gfp, .context = context, .order = order, NOWHERE};
 	struct owner owner = {};
 	u32 first = 0;
@@ -174,7 +181,7 @@ static __always_inline int on_plain(u32 way, void *ctx, u8 kind, u64 ptr, u8 ord
 	struct ledger_key key = {.kind = kind, .order = order, .gfp = gfp, .zone = NO_ZONE, .node = NO_ZONE};
 
 	key.migratetype = migratetype;
-	if (!observe_free(way))
+	if (!observe_free(way) || left_out(way, kind, 0))
 		return 0;
 	return keep(ctx, NO_FRONT, &key, ptr);
 }

@@ -126,7 +126,12 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
         _gauge("overhead_ratio", "", "CPU time of the BPF programs, as a share of all CPUs' time", "ratio"),
         _gauge("overhead_limit_ratio", "", "The share above which kmwatch lowers its own cost", "ratio"),
         _gauge("overhead_step", "", "Steps taken to lower its own cost; 0 is full detail"),
-        _gauge("sample_ratio", "", "The share of objects that is looked at; counts are scaled by it", "ratio"),
+        _gauge(
+            "sample_ratio",
+            "",
+            "The share of allocations that is looked at; the others are estimated from them",
+            "ratio",
+        ),
         Metric("scrape_duration_seconds", "histogram", "seconds", (), "Time to answer a scrape"),
         _gauge("own_memory_bytes", "", "Resident memory of kmwatch", "bytes"),
         _counter("own_cpu_seconds", "", "CPU time of kmwatch outside of the BPF programs", "seconds"),

@@ -81,6 +81,8 @@ def _numbers(name: str) -> dict[str, int]:
 
 _DEFINES = {name: int(number) for name, number in _NUMBER.findall(source())}
 NO_ZONE = _DEFINES["NO_ZONE"]
+KINDS = _DEFINES["KINDS"]
+LARGE = _DEFINES["LARGE"]
 TABLE_SIZE = _DEFINES["TABLE_SIZE"]
 FILL_BUCKETS = _DEFINES["FILL_BUCKETS"]
 NESTING = _DEFINES["NESTING"]

@@ -4,20 +4,15 @@ Limits of the kernel itself (size classes, the costly order, the largest kmalloc
 kernel that was watched.
 """
 
-import difflib
 import math
-import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from kmwatch import settings
 from kmwatch.errors import BadInputError
 
-CONFIG = "kmwatch.toml"
-"""The file that is looked for in the working directory."""
-
 _TABLE = "thresholds"
-_LARGEST_TEXT = 1 << 20
 
 
 def _limit(default: float, unit: str, reason: str) -> Any:
@@ -113,38 +108,14 @@ def load(path: Path | None = None) -> Thresholds:
 
     Raises BadInputError for a file that cannot be read, that is not TOML, or that has a key which is none of these.
     """
-    chosen = path or Path(CONFIG)
-    if path is None and not chosen.is_file():
-        return DEFAULTS
-    try:
-        with chosen.open("rb") as stream:
-            text = stream.read(_LARGEST_TEXT + 1)
-        if len(text) > _LARGEST_TEXT:
-            raise BadInputError(f"{chosen} is over 1 MiB: that is no file of thresholds")
-        data = tomllib.loads(text.decode())
-    except OSError as error:
-        raise BadInputError(f"{chosen} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadInputError(f"{chosen} is not TOML: {error}") from error
-    return _from(data, str(chosen))
+    chosen = settings.find(path)
+    return parse(settings.read(chosen), str(chosen)) if chosen else DEFAULTS
 
 
-def _from(data: dict[str, Any], where: str) -> Thresholds:
-    known = [each.name for each in table()]
-    _refuse_unknown(data, [_TABLE], where, "table")
-    given = data.get(_TABLE, {})
-    if not isinstance(given, dict):
-        raise BadInputError(f"{where}: `{_TABLE}` must be a table: [{_TABLE}], and below it NAME = NUMBER")
-    _refuse_unknown(given, known, where, "threshold")
+def parse(data: dict[str, Any], where: str) -> Thresholds:
+    """The thresholds that a file says, `where` it was read from; BadInputError for what is none."""
+    given = settings.table(data, _TABLE, [each.name for each in table()], where)
     return Thresholds(**{name: _number(name, value, where) for name, value in given.items()}, path=where)
-
-
-def _refuse_unknown(given: dict[str, Any], known: list[str], where: str, what: str) -> None:
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
-            end = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise BadInputError(f"{where}: there is no {what} {name!r:.80}; {end}")
 
 
 def _number(name: str, value: object, where: str) -> float:

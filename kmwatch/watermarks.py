@@ -102,6 +102,12 @@ def headroom(failure: Failure, gfp: GfpTable) -> int:
     return sum(_room(each, gfp, failure, order) for each in tried_zones(failure, gfp, asked) if each.open)
 
 
+def atomic_headroom(zones: tuple[ZoneState, ...], gfp: GfpTable, kernel: str) -> tuple[int, ...]:
+    """The headroom of GFP_ATOMIC by order, of a kernel's release; empty where the free blocks are not known."""
+    orders, mask = max((len(zone.blocks) for zone in zones), default=0), gfp.bit("GFP_ATOMIC")
+    return tuple(headroom(Failure("page", order, mask, kernel=kernel, zones=zones), gfp) for order in range(orders))
+
+
 def _room(tried: Tried, gfp: GfpTable, failure: Failure, order: int) -> int:
     free = tried.zone.free - tried.aside - tried.mark - tried.reserve
     blocks = open_blocks(tried.zone, gfp, failure.gfp) if order else []

@@ -10,7 +10,7 @@ from kmwatch.errors import BadInputError, UsageError
 from kmwatch.findings import SEVERITIES
 from kmwatch.gate.places import same_module
 from kmwatch.gate.selection import refuse_no_rule
-from kmwatch.gate.words import refuse_unknown
+from kmwatch.words import refuse_unknown
 
 _TABLES = ("findings", "rules", "total", "modules")
 _MOST = 1e18

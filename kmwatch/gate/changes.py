@@ -5,9 +5,9 @@ from math import isclose
 
 from kmwatch.errors import UsageError
 from kmwatch.gate.places import Place, function
-from kmwatch.gate.words import meant
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Kind
+from kmwatch.words import meant
 
 MEASURES = {"bytes": "bytes_allocated", "count": "count", "waste": "bytes_wasted", "failures": "failures"}
 """What is compared, and what the ledger calls it; what an order of two runs looks at comes first."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kmwatch.errors import UsageError
 from kmwatch.gate.changes import MEASURES, Run
-from kmwatch.gate.words import meant
+from kmwatch.words import meant
 
 _FORM = re.compile(r"\s*(?P<measure>[a-z]+)\s*(?P<order>>=|>)\s*(?P<number>\d{1,15}(?:\.\d{1,9})?)\s*(?P<share>%?)\s*")
 _EXAMPLE = "write it as 'waste>10%' or 'failures>=1'"

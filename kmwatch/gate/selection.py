@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from kmwatch.errors import UsageError
-from kmwatch.gate.words import meant
+from kmwatch.words import meant
 
 
 def choose(select: str | None, ignore: str | None, codes: Collection[str]) -> frozenset[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kmwatch.errors import NotPossibleError
 from kmwatch.kernel.allocators import text_ranges
+from kmwatch.kernel.kept import Kept
 
 PATH = Path("/proc/kallsyms")
 _HEX = np.full(256, 255, np.uint8)
@@ -54,10 +55,8 @@ class Symbols:
     @classmethod
     def running(cls, path: Path = PATH) -> "Symbols":
         """The symbols of the running kernel."""
-        try:
-            return cls(path.read_bytes())
-        except OSError as error:
-            raise NotPossibleError(f"cannot read {path} ({error.strerror}): run as root") from error
+        with Kept(path) as file:
+            return cls(file.read())
 
     def __len__(self) -> int:
         return len(self._lines)

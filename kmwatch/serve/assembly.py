@@ -1,32 +1,25 @@
 """A snapshot for scrapes, out of all that the service knows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kmwatch import __version__
-from kmwatch.kernel.zones import FreeBlocks
+from kmwatch.batch import Meta
+from kmwatch.failures import ZoneState
 from kmwatch.serve.counters import Counters
 from kmwatch.serve.snapshot import Family, Own, Snapshot
 from kmwatch.serve.window import Window
+from kmwatch.watermarks import atomic_headroom
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What is free now: blocks by zone, and kmwatch.headroom's numbers by order; empty where it is not known."""
-
-    blocks: tuple[FreeBlocks, ...] = ()
-    headroom: tuple[int, ...] = ()
-
-
-def assemble(at: float, counters: Counters, window: Window, memory: Memory, own: Own, kernel: str) -> Snapshot:
-    """Everything as of `at`, in seconds since the epoch; `kernel` is its release."""
+def assemble(at: float, meta: Meta, counters: Counters, window: Window, own: Own) -> Snapshot:
+    """Everything as of `at`, in seconds since the epoch."""
+    memory, kernel = tuple(meta.memory), meta.host.kernel
+    headroom = atomic_headroom(memory, meta.gfp, kernel)
     families = {
         **counters.families(),
         "findings": window.family(),
-        "free_blocks": _free_blocks(memory.blocks),
-        "atomic_headroom_blocks": Family(
-            tuple((str(order),) for order in range(len(memory.headroom))), memory.headroom
-        ),
+        "free_blocks": _free_blocks(memory),
+        "atomic_headroom_blocks": Family(tuple((str(order),) for order in range(len(headroom))), headroom),
         **_own(own, counters.start),
         "map_entries": _by_name(own.map_entries),
         "map_max_entries": _by_name(own.map_max_entries),
@@ -63,8 +56,8 @@ def _by_name(values: Mapping[str, int]) -> Family:
     return Family(tuple((name,) for name in values), tuple(values.values()))
 
 
-def _free_blocks(blocks: tuple[FreeBlocks, ...]) -> Family:
+def _free_blocks(zones: tuple[ZoneState, ...]) -> Family:
     series = {
-        (str(each.node), each.zone, str(order)): count for each in blocks for order, count in enumerate(each.counts)
+        (str(zone.node), zone.name, str(order)): count for zone in zones for order, count in enumerate(zone.blocks)
     }
     return Family(tuple(series), tuple(series.values()))

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,10 +167,24 @@ class Programs:
         elif each.way == Way.TRACEPOINT and ordinary in self._bpf.tracepoint_fds:
             self._bpf.detach_tracepoint(ordinary)
         elif each.way == Way.KPROBE:
-            if b"p_" + function in self._bpf.kprobe_fds:
-                self._bpf.detach_kprobe(function)
-            if b"r_" + function in self._bpf.kprobe_fds:
-                self._bpf.detach_kretprobe(function)
+            for prefix, detach in ((b"p_", self._bpf.detach_kprobe), (b"r_", self._bpf.detach_kretprobe)):
+                if self._bpf.kprobe_fds.get(prefix + function):
+                    # Where privileges were given up BCC cannot look for a probe in tracefs: there is none since 4.17,
+                    # it went with the descriptor, which is closed by then.
+                    with _captured_stderr(), suppress(Exception):
+                        detach(function)
+
+    @property
+    def attached(self) -> int:
+        """How many programs are attached."""
+        bpf = self._bpf
+        others = (bpf.raw_tracepoint_fds, bpf.tracepoint_fds, bpf.kfunc_entry_fds, bpf.kfunc_exit_fds)
+        at_kprobes = sum(len(programs) for programs in bpf.kprobe_fds.values())
+        return len(self._links) + sum(map(len, others)) + at_kprobes
+
+    def room(self, name: str) -> int:
+        """How many entries a map can have."""
+        return int(self._bpf[name.encode()].max_entries)
 
     def close(self) -> None:
         """Detach and free everything; a second call does no harm."""

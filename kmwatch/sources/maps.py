@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from kmwatch import schema
 from kmwatch.batch import COUNTED, KEY, ROW, Batch, Cost, Rows, sized
-from kmwatch.schema import Kind
+from kmwatch.errors import NotPossibleError
+from kmwatch.schema import KINDS, Kind
 from kmwatch.sources.bpf import Programs
 from kmwatch.sources.delta import Readings
+from kmwatch.sources.meter import Load
 from kmwatch.sources.running import RunningKernel
+from kmwatch.sources.sampling import Sampling
 
 _KEY, _VALUE, _FRONT = (schema.dtype(name) for name in ("ledger_key", "ledger_value", "front_row"))
 _TICK = 0.05  # seconds between two looks at whether to stop
@@ -27,19 +30,32 @@ class LiveSource:
         interval: seconds between two batches.
         until: asked all the time; True ends the iteration with one last batch, read after the programs have been
             detached, so that its counts are final.
+        patience: seconds for which the kernel measures what the programs cost, at least.
+        restrained: whether restrain() shall be possible.
     """
 
     def __init__(
-        self, kinds: frozenset[Kind], interval: float = 1.0, until: Callable[[], bool] = lambda: False
+        self,
+        kinds: frozenset[Kind],
+        interval: float = 1.0,
+        until: Callable[[], bool] = lambda: False,
+        *,
+        patience: float = 0.0,
+        restrained: bool = False,
     ) -> None:
         self._interval, self._until, self._kinds = interval, until, kinds
-        self._kernel = RunningKernel(kinds)
+        self._kernel = RunningKernel(kinds, patience=patience)
         self.meta, self.notes = self._kernel.meta, self._kernel.notes
-        self._readings = Readings()
+        self._readings, self._restrained = Readings(), restrained
+        self._sampling: Sampling | None = None
+        self.load = Load.nothing()
+        """What the programs did in the last interval."""
         self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
-        self._kernel.open("ledger.c")
+        self._kernel.open("ledger.c", {"SAMPLING": 1} if self._restrained else None)
+        if self._restrained:
+            self._sampling = Sampling(self._kernel.programs, self._kernel.cpus)
         self._start, (self._read_at, self._cpu_at) = time.time(), _clocks()
         return self
 
@@ -55,14 +71,14 @@ class LiveSource:
             if time.monotonic() >= due:
                 due += self._interval
                 yield self.read()
-        yield self._last()
+        yield self.finish()
 
     def stop(self) -> None:
         """End the iteration soon, from any thread."""
         self._stopped.set()
 
-    def _last(self) -> Batch:
-        """The last batch, read when no program runs any more."""
+    def finish(self) -> Batch:
+        """Detach the programs, and give the last batch, read when none of them runs any more."""
         end = _clocks()
         self._kernel.stop()
         return self.read(end)
@@ -74,14 +90,52 @@ class LiveSource:
         self._start, self._read_at, self._cpu_at = start + seconds, now, cpu
         rows = self._rows(*self._readings.gained(*self._ledger(programs)))
         self._kernel.learn_memory()
-        kernel = self._kernel.cost(int(rows["count"].sum()))
-        return Batch(rows, start, seconds, self._kernel.trust(), Cost(kernel, own))
+        self.load = self._loaded(rows, seconds)
+        if self._sampling:
+            rows = sized(self._sampling.whole(rows, self.load.left_out), self.meta)
+        return Batch(rows, start, seconds, self._kernel.trust(), Cost(self.load.cost(), own))
+
+    def is_readable(self) -> bool:
+        """Whether the kernel lets this process read its own tables, with the privileges that it has now."""
+        try:
+            self._ledger(self._kernel.programs)
+        except NotPossibleError:
+            return False
+        return True
+
+    def restrain(self, dropped: Collection[Kind], bits: int) -> None:
+        """Leave these kinds out, and of allocations keep one of 2^bits; () and 0 keep all."""
+        if self._sampling is None:
+            raise NotPossibleError("this source was not made to be restrained")
+        self._sampling.choose(dropped, bits)
+
+    def measure_on(self, needed: bool) -> None:
+        """Say whether the kernel's own measuring is still needed; once it was not, it cannot begin again."""
+        self._kernel.meter.needed = needed
+
+    def _loaded(self, rows: Rows, seconds: float) -> Load:
+        meter = self._kernel.meter
+        measured = meter.look(usual=not (self._sampling and self._sampling.is_on))
+        left_out = self._sampling.gained() if self._sampling else np.zeros(KINDS, np.int64)
+        kept = np.bincount(rows["kind"], rows["count"], minlength=KINDS).astype(np.int64)
+        return Load(seconds, kept, left_out, meter.seconds_by_kind(), measured)
+
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """How many entries the tables in the kernel have and can have, by name, as of the last reading."""
+        programs = self._kernel.programs
+        return {name: (used, programs.room(name)) for name, used in self._used.items()}
+
+    @property
+    def attached(self) -> int:
+        """How many programs are attached."""
+        return self._kernel.programs.attached
 
     def _ledger(self, programs: Programs) -> tuple[Any, Any]:
         """All keys and values, of every CPU and from both places where rows are kept."""
         keys, values = programs.read_hash("ledger", _KEY, _VALUE, self._kernel.cpus)
         fronts = programs.read_arrays("fronts", _FRONT, self._kernel.cpus)
         taken = fronts[fronts["key"]["kind"] != 0]
+        self._used = {"ledger": len(keys), "fronts": len(taken) // self._kernel.cpus}
         return (
             np.concatenate([np.repeat(keys, self._kernel.cpus), taken["key"]]),
             np.concatenate([values.ravel(), taken["value"]]),

@@ -191,7 +191,8 @@ class RingRecorder:
             columns = columns if wanted.all() else selected(columns, wanted)
         self._kernel.learn_memory()
         cpu = time.process_time()
-        cost = Cost(self._kernel.cost(len(pair)), cpu - self._cpu)
+        self._kernel.meter.look()
+        cost = Cost(self._kernel.meter.seconds(len(pair)), cpu - self._cpu)
         segment = Segment(columns, self._since, end - self._since, self._trust(), cost)
         self._since, self._used, self._cpu = end, 0, cpu
         self._buffer, self._pair = _room()

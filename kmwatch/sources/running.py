@@ -9,7 +9,6 @@ import platform
 import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,20 @@ import numpy as np
 from kmwatch import schema
 from kmwatch.batch import Cache, Host, Meta, Trust
 from kmwatch.errors import NotPossibleError
-from kmwatch.kernel import abilities, slab, tracefs, zones
+from kmwatch.kernel import abilities, slab, symbols, tracefs, zones
 from kmwatch.kernel.gfp import GfpTable
+from kmwatch.kernel.kept import Kept
 from kmwatch.kernel.symbols import UNKNOWN, Symbols
 from kmwatch.schema import Counter, Kind, Phase, Way
-from kmwatch.sources.bpf import AGAIN, RETURN, Programs, possible_cpus, run_time_statistics
+from kmwatch.sources.bpf import Programs, possible_cpus
 from kmwatch.sources.freelists import FreeLists
+from kmwatch.sources.meter import Meter
 from kmwatch.sources.plan import make_plan
 
 _TABLE, _CONFIG, _CACHE = schema.dtype("table"), schema.dtype("config"), schema.dtype("cache_info")
 _LOOK_AFTER = 1.0  # seconds between two readings of /proc/zoneinfo, which is long where there are many CPUs
-_RELOAD_AFTER = 5.0  # seconds between two readings of kallsyms because of an address that it did not have
+# Seconds between two readings of kallsyms because of an address that it did not have; twice as long each time in vain.
+_RELOAD_AFTER, _RELOAD_AT_LAST = 5.0, 3600.0
 _MODULES = Path("/proc/modules")
 _CALIBRATION_PAGES = 16
 
@@ -39,9 +41,10 @@ class RunningKernel:
     Args:
         kinds: what to observe.
         pointers: whether it is wanted which object an event is about; some raw tracepoints do not tell.
+        patience: seconds for which the kernel measures what the programs cost, at least.
     """
 
-    def __init__(self, kinds: frozenset[Kind], *, pointers: bool = False) -> None:
+    def __init__(self, kinds: frozenset[Kind], *, pointers: bool = False, patience: float = 0.0) -> None:
         self.notes: list[str] = []
         self._tracefs = tracefs.find()
         if self._tracefs.mounted:
@@ -49,8 +52,10 @@ class RunningKernel:
         text = self._tracefs.format_text("kmem", "kmalloc")
         if text is None:
             raise NotPossibleError("this kernel has no kmem tracepoints: it needs CONFIG_EVENT_TRACING=y")
-        gfp, self._symbols, self._symbols_at = GfpTable.from_format(text), Symbols.running(), time.monotonic()
-        self._modules = _modules()
+        self._kallsyms, self._module_list = Kept(symbols.PATH), Kept(_MODULES)
+        gfp = GfpTable.from_format(text)
+        self._symbols, self._symbols_at = Symbols(self._kallsyms.read()), time.monotonic()
+        self._modules = _modules(self._module_list)
         self.plan = make_plan(kinds, self._tracefs, gfp, self._symbols, pointers=pointers)
         self.notes += self.plan.doubts
         self._zones = zones.running()
@@ -62,8 +67,9 @@ class RunningKernel:
         self._free_lists: FreeLists | None = None
         self._losses = Trust()
         self._missed: int | None = None
-        self._statistics, self._nanoseconds = ExitStack(), 0.0
         self._memory_at = -_LOOK_AFTER
+        self._patience, self._reload_after = patience, _RELOAD_AFTER
+        self._meter: Meter | None = None
         self._sites: dict[int, int] = {0: 0}
         self._caches: dict[int, int] = {0: 0}
 
@@ -73,6 +79,13 @@ class RunningKernel:
         if self._programs is None:
             raise NotPossibleError("the kernel is not being watched: use the source as a context manager")
         return self._programs
+
+    @property
+    def meter(self) -> Meter:
+        """What the programs cost; NotPossibleError while they are not open."""
+        if self._meter is None:
+            raise NotPossibleError("the kernel is not being watched: use the source as a context manager")
+        return self._meter
 
     def open(self, source: str, defines: dict[str, int] | None = None, *, again: bool = False) -> None:
         """Compile a C file, attach its programs, calibrate them, and let them count.
@@ -101,7 +114,7 @@ class RunningKernel:
         self._programs = programs
         self.notes += [self._free_lists.doubt] if self._free_lists.doubt else []
         self.trust()  # what was missed until now is of no interest
-        self._statistics.enter_context(run_time_statistics())
+        self._meter = Meter(programs, self._patience)
 
     def stop(self) -> None:
         """Count no more, at once; then detach, which takes a while. The maps stay readable."""
@@ -111,10 +124,13 @@ class RunningKernel:
 
     def close(self) -> None:
         """Free everything; a second call does no harm."""
-        self._statistics.close()
+        if self._meter:
+            self._meter.close()
         if self._programs:
             self._programs.close()
             self._programs = None
+        self._kallsyms.close()
+        self._module_list.close()
 
     def formats(self) -> dict[str, str]:
         """The fields of each tracepoint that is attached, as its format file lists them, by "category:event"."""
@@ -125,8 +141,10 @@ class RunningKernel:
         """The numbers in meta.sites of return addresses."""
         distinct = np.unique(addresses).tolist()
         # A module that came after the symbols were read: its functions would go by the names of what lies before it.
-        if any(address not in self._sites for address in distinct) and self._modules != (modules := _modules()):
-            self._read_symbols()
+        if any(address not in self._sites for address in distinct):
+            modules = _modules(self._module_list)
+            if self._modules != modules:
+                self._read_symbols()
             self._modules = modules
         return _numbered(addresses, self.site)
 
@@ -140,9 +158,10 @@ class RunningKernel:
         """The number in meta.sites of a return address; code loaded after the start makes the symbols be read again."""
         if address not in self._sites:
             site = self._symbols.resolve(address)
-            if site is UNKNOWN and time.monotonic() - self._symbols_at > _RELOAD_AFTER:
+            if site is UNKNOWN and time.monotonic() - self._symbols_at > self._reload_after:
                 self._read_symbols()
                 site = self._symbols.resolve(address)
+                self._reload_after = min(2 * self._reload_after, _RELOAD_AT_LAST) if site is UNKNOWN else _RELOAD_AFTER
             if site is UNKNOWN:
                 return 0
             self.meta.sites.append(site)
@@ -157,7 +176,11 @@ class RunningKernel:
             self.meta.memory[:], self._memory_at = zones.running_states(), time.monotonic()
 
     def _read_symbols(self) -> None:
-        self._symbols, self._symbols_at = Symbols.running(), time.monotonic()
+        self._symbols_at = time.monotonic()
+        try:
+            self._symbols = Symbols(self._kallsyms.read())
+        except NotPossibleError as error:  # hidden since
+            self.notes.append(f"code loaded from now on is unknown: {error}")
 
     def _learn_caches(self) -> None:
         addresses, infos = self.programs.read_hash("caches", np.dtype("<u8"), _CACHE)
@@ -197,23 +220,12 @@ class RunningKernel:
             }
         return sum(missed.values())
 
-    def cost(self, events: int) -> float:
-        """CPU seconds in the programs: measured by the kernel in the first interval, then by the same rate an event."""
-        if not self._nanoseconds:
-            costs = self.programs.costs()
-            # A second copy runs for the same event as its first, and so does the program at a return.
-            runs = sum(runs for name, (_, runs) in costs.items() if not name.endswith((AGAIN, RETURN)))
-            self._nanoseconds = sum(spent for spent, _ in costs.values()) / runs if runs else 0.0
-            if runs:
-                self._statistics.close()
-        return events * self._nanoseconds / 1e9
 
-
-def _modules() -> list[list[bytes]]:
+def _modules(file: Kept) -> list[list[bytes]]:
     """What modules there are and where; how often each is used changes all the time and is left out."""
     try:
-        lines = _MODULES.read_bytes().splitlines()
-    except OSError:  # a kernel without modules
+        lines = file.read().splitlines()
+    except NotPossibleError:  # a kernel without modules
         return []
     return [fields[:2] + fields[5:6] for fields in map(bytes.split, lines)]  # name, size, address
 

@@ -188,7 +188,7 @@ def test_a_file_of_thresholds_is_used_and_named(tmp_path: Path) -> None:
     config.write_text("[thresholds]\nwaste_shares = 1.0\n")
     refused = kmwatch("report", sample, "--config", str(config))
     assert (refused.returncode, refused.stdout) == (4, "")
-    assert "did you mean waste_share?" in refused.stderr
+    assert "did you mean waste_share" in refused.stderr
 
 
 PAGE = {"rule", "name", "severity", "since", "summary", "sections", "text"}

@@ -15,11 +15,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from kmwatch.batch import Cache
+from kmwatch.failures import ZoneState
 from kmwatch.kernel.symbols import Site
-from kmwatch.kernel.zones import FreeBlocks
 from kmwatch.metrics import GROUPS, LABELS, METRICS
 from kmwatch.schema import Kind
-from kmwatch.serve.assembly import Memory, assemble
+from kmwatch.serve.assembly import assemble
 from kmwatch.serve.counters import Counters, Limits
 from kmwatch.serve.snapshot import SCRAPE_BOUNDS, Histogram, Own, Snapshot
 from kmwatch.serve.window import Window
@@ -57,8 +57,8 @@ def snapshot(*sites: Site, caches: tuple[str, ...] = ()) -> Snapshot:
         counters.add(replace(made, rows=seen.copy()))
         window.add(replace(made, rows=seen.copy()))
     own = Own(3, 4, 0.5, {"ledger": 5}, {"ledger": 6}, 0.01, 0.02, 1, 0.5, 1 << 30, 2.5, Histogram().plus(0.002))
-    memory = Memory((FreeBlocks(0, "Normal", (3, 2)),), (7, 2))
-    return assemble(START + 10, counters, window, memory, own, "6.18.0")
+    meta.memory.append(ZoneState(0, "Normal", free=7, min=0, blocks=(3, 2)))
+    return assemble(START + 10, meta, counters, window, own)
 
 
 def parsed(body: bytes, *, openmetrics: bool) -> dict[str, list[Sample]]:
@@ -141,7 +141,7 @@ def test_a_scrape_of_ten_thousand_sites_takes_less_than_100_ms() -> None:
     counters = Counters(meta, START, Limits(10_000))
     for at in range(2):
         counters.add(kmallocs(np.arange(1, 20_001), np.arange(1, 20_001), at=START + 5 * at))
-    shown = assemble(START, counters, Window(meta, 300.0), Memory(), Own(), "6.18.0")
+    shown = assemble(START, meta, counters, Window(meta, 300.0), Own())
     for openmetrics in (True, False):
         spent = []
         for _ in range(3):

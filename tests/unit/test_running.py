@@ -1,12 +1,14 @@
 """What the running kernel's numbers mean, without a kernel: names of sites, and what an event costs."""
 
-from contextlib import ExitStack
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kmwatch.kernel import symbols
+from kmwatch.kernel.kept import Kept
 from kmwatch.kernel.symbols import Symbols
 from kmwatch.sources import ring, running
 from kmwatch.sources.ring import RingRecorder
@@ -17,30 +19,14 @@ KERNEL = b"ffffffff81000000 T start\nffffffffc0000000 t first\t[one]\n"
 MODULE = b"ffffffffc0001000 t second\t[two]\n"
 
 
-class Programs:
-    """Programs that ran: by name, nanoseconds and runs."""
-
-    def __init__(self, costs: dict[str, tuple[int, int]]) -> None:
-        self._costs = costs
-
-    def costs(self) -> dict[str, tuple[int, int]]:
-        """What they took."""
-        return self._costs
-
-
-def kernel(costs: dict[str, tuple[int, int]] | None = None) -> RunningKernel:
-    """A RunningKernel with these symbols and programs, which has looked at nothing."""
+def kernel() -> RunningKernel:
+    """A RunningKernel with these symbols, which has looked at nothing."""
     made = RunningKernel.__new__(RunningKernel)
-    made.meta, made._sites, made._statistics, made._nanoseconds = rows.meta(), {0: 0}, ExitStack(), 0.0
-    made._symbols, made._symbols_at, made._modules = Symbols(KERNEL), running.time.monotonic(), running._modules()
-    made._programs = Programs(costs or {})  # type: ignore[assignment]
+    made.meta, made.notes, made._sites = rows.meta(), [], {0: 0}
+    made._kallsyms, made._module_list = Kept(symbols.PATH), Kept(running._MODULES)
+    made._symbols, made._symbols_at, made._reload_after = Symbols(KERNEL), time.monotonic(), running._RELOAD_AFTER
+    made._modules = running._modules(made._module_list)
     return made
-
-
-def test_a_second_copy_is_no_event_of_its_own() -> None:
-    one = kernel({"kmalloc": (300, 10), "kmalloc_again": (100, 10), "kfree": (200, 10)})
-
-    assert one.cost(1_000_000) == pytest.approx(0.030)  # 600 ns for 20 events
 
 
 def test_a_module_that_comes_is_known_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +34,11 @@ def test_a_module_that_comes_is_known_at_once(tmp_path: Path, monkeypatch: pytes
     modules = tmp_path / "modules"
     modules.write_text("one 4096 0 - Live 0xffffffffc0000000\n")
     monkeypatch.setattr(running, "_MODULES", modules)
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_bytes(KERNEL + MODULE)
+    monkeypatch.setattr(symbols, "PATH", kallsyms)
     read: list[int] = []
-    monkeypatch.setattr(Symbols, "running", lambda: read.append(1) or Symbols(KERNEL + MODULE))
+    monkeypatch.setattr(running, "Symbols", lambda raw: read.append(1) or Symbols(raw))
     one = kernel()
 
     def names(*addresses: int) -> list[str]:
@@ -68,7 +57,40 @@ def test_a_module_that_comes_is_known_at_once(tmp_path: Path, monkeypatch: pytes
 def test_a_kernel_without_modules_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_MODULES", tmp_path / "nothing")
 
-    assert running._modules() == []
+    assert running._modules(Kept(running._MODULES)) == []
+
+
+def test_symbols_that_are_hidden_later_are_missed_and_the_old_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_bytes(b"0000000000000000 T start\n")
+    monkeypatch.setattr(symbols, "PATH", kallsyms)
+    one = kernel()
+
+    one._read_symbols()
+
+    assert one._symbols.resolve(0xFFFFFFFF81000004).text == "start+0x4"
+    assert len(one.notes) == 1
+    assert one.notes[0].startswith("code loaded from now on is unknown: the kernel hides its symbols: ")
+
+
+def test_an_address_that_is_never_known_is_looked_for_less_and_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading all symbols takes a quarter of a second: a service must not do it all day."""
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_bytes(KERNEL)
+    monkeypatch.setattr(symbols, "PATH", kallsyms)
+    one, now, read = kernel(), [1000.0], []
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(running, "Symbols", lambda raw: read.append(now[0]) or Symbols(raw))
+    one._symbols_at = now[0]
+    for second in range(1000, 8200, 5):
+        now[0] = float(second)
+        assert one.site(0x1000) == 0
+
+    assert 5 < len(read) < 12, read
 
 
 def test_programs_do_not_stay_where_a_ring_cannot_be_mapped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from kmwatch.errors import BadInputError
 from kmwatch.ledger import Ledger
-from kmwatch.thresholds import CONFIG, DEFAULTS, load, table
+from kmwatch.settings import CONFIG
+from kmwatch.thresholds import DEFAULTS, load, table
 from tests.unit.rows import batch, found, kmalloc, meta
 
 
@@ -46,9 +47,9 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[thresholds]\nwaste_shares = 1\n", "there is no threshold 'waste_shares'; did you mean waste_share?"),
-        ("[thresholds]\npath = 1\n", "there is no threshold 'path'; "),
-        ("[threshold]\nwaste_share = 1\n", "there is no table 'threshold'; did you mean thresholds?"),
+        ("[thresholds]\nwaste_shares = 1\n", "[thresholds]: there is no 'waste_shares'; did you mean waste_share"),
+        ("[thresholds]\npath = 1\n", "[thresholds]: there is no 'path'; "),
+        ("[threshold]\nwaste_share = 1\n", "there is no 'threshold'; did you mean thresholds?"),
         ("thresholds = 3\n", "`thresholds` must be a table"),
         ("[thresholds]\nwaste_share = '1'\n", "waste_share must be a number from 0 up, not '1'"),
         ("[thresholds]\nwaste_share = true\n", "waste_share must be a number from 0 up, not True"),

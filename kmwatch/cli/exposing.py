@@ -1,0 +1,42 @@
+"""What becomes of the batches of a service: counters and findings, and the text that is scraped."""
+
+import time
+from dataclasses import replace
+
+from kmwatch.batch import Batch, Meta
+from kmwatch.serve.assembly import assemble
+from kmwatch.serve.config import ServeConfig
+from kmwatch.serve.counters import Counters, Limits
+from kmwatch.serve.snapshot import Histogram, Own
+from kmwatch.serve.window import Window
+from kmwatch.sources.probes import parse_kinds
+from kmwatch.thresholds import Thresholds
+from kmwatch.views.prometheus import Exposition
+
+
+class Exposed:
+    """The pipeline of `kmwatch serve`; render() and observe() are called from the server's thread."""
+
+    def __init__(self, meta: Meta, config: ServeConfig, thresholds: Thresholds) -> None:
+        self._meta, self._exposition, self._scrapes = meta, Exposition(), Histogram()
+        limits = Limits(config.top, config.idle)
+        self._counters = Counters(meta, time.time(), limits, parse_kinds(config.kinds))
+        self._window = Window(meta, config.window, thresholds)
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch, and judge it when it is time to."""
+        self._counters.add(batch)
+        self._window.add(batch)
+
+    def publish(self, at: float, own: Own) -> None:
+        """Show everything as of `at`, in seconds since the epoch, from now on."""
+        known = replace(own, scrapes=self._scrapes)
+        self._exposition.publish(assemble(at, self._meta, self._counters, self._window, known))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The metrics as text and its Content-Type, for an Accept header."""
+        return self._exposition.render(accept)
+
+    def observe(self, seconds: float) -> None:
+        """Take note of how long a scrape took."""
+        self._scrapes = self._scrapes.plus(seconds)
