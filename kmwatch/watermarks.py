@@ -95,8 +95,8 @@ def tried_zones(failure: Failure, gfp: GfpTable, asked: str) -> Iterator[Tried]:
 def headroom(failure: Failure, gfp: GfpTable) -> int:
     """How many such requests would succeed one after the other, nothing freed meanwhile, nothing reclaimed.
 
-    Each takes a block from what lies above the watermark and the reserve; larger blocks are split. Which blocks belong
-    to others only may not be known: it can be fewer.
+    Each takes a block from what lies above the watermark and the reserve; larger blocks are split. Where nothing tells
+    whose the blocks are, those that belong to others only are taken for the largest: rather too few are told.
     """
     order, asked = failure.order, zone_asked(failure, gfp)
     return sum(_room(each, gfp, failure, order) for each in tried_zones(failure, gfp, asked) if each.open)
@@ -110,9 +110,11 @@ def atomic_headroom(zones: tuple[ZoneState, ...], gfp: GfpTable, kernel: str) ->
 
 def _room(tried: Tried, gfp: GfpTable, failure: Failure, order: int) -> int:
     free = tried.zone.free - tried.aside - tried.mark - tried.reserve
-    blocks = open_blocks(tried.zone, gfp, failure.gfp) if order else []
-    whole = sum(count << (at - order) for at, count in enumerate(blocks) if at >= order)
-    return min(free >> order, whole) if order else max(free, 0)
+    if not order:
+        return free
+    blocks = open_blocks(tried.zone, gfp, failure.gfp)
+    whole = sum(count << at for at, count in enumerate(blocks) if at >= order)
+    return max(min(free, whole - (0 if tried.zone.letters else tried.aside)) >> order, 0)
 
 
 def _reserve(zone: ZoneState, asked: str, names: set[str]) -> int:

@@ -1,7 +1,7 @@
 """How many more atomic requests of an order would succeed, by numbers done by hand, and the rule that speaks of it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -47,6 +47,14 @@ def test_a_lower_zone_keeps_its_reserve_and_serves_what_is_above_it() -> None:
 
     assert asking(3, "GFP_ATOMIC", low, NORMAL) == 100 + (300 - 30 - 200) // 8
     assert asking(3, "GFP_ATOMIC|GFP_DMA32", low, NORMAL) == (300 - 30) // 8
+
+
+@pytest.mark.parametrize(("order", "more"), [(1, (850 - 300) // 2), (3, (800 - 300) // 8)])
+def test_what_is_set_aside_is_taken_for_the_largest_blocks(order: int, more: int) -> None:
+    """Where letters tell whose a block is, they decide."""
+    assert asking(order, "GFP_ATOMIC", replace(NORMAL, cma=300)) == more
+    told = replace(NORMAL, cma=300, letters=("UC", "U", "", "U"))
+    assert asking(3, "GFP_ATOMIC", told) == min((850 - 300) // 8, 100)
 
 
 def seen(zone: ZoneState, *rows: Row) -> Ledger:
