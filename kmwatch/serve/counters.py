@@ -9,7 +9,7 @@ from kmwatch import contexts
 from kmwatch.batch import ROW, Batch, Cache, Meta, Rows, Trust
 from kmwatch.kernel.symbols import Site
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, Array, Ledger
-from kmwatch.mobility import migratetype
+from kmwatch.mobility import REQUESTED, migratetype
 from kmwatch.schema import Kind
 from kmwatch.serve.cells import OTHER, Labels, Names
 from kmwatch.serve.ranking import Ranking
@@ -150,6 +150,8 @@ class Counters:
         for kind, name in _PRESSURES.items():
             if kind in kinds:
                 self._totals[name].begin(())
+        if Kind.EXTFRAG in kinds:
+            self._totals["extfrag_total"].begin(*((mobility,) for mobility in REQUESTED))
 
     def _add_totals(self, ledger: Ledger) -> None:
         rows, facts, totals = ledger.rows, ledger.facts, self._totals

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 import pytest
 
 from scripts import prometheus
-from tests.monitoring import standin
+from tests.monitoring import exporters
 from tests.support import wait_until
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """What is scraped, at host:port, and the faults that it was forced into."""
+    """What is scraped, at host:port, and the fault that it shows; "" where it is healthy."""
 
     address: str
-    faults: tuple[str, ...]
+    fault: str
 
 
-@pytest.fixture(scope="module", params=[(), tuple(standin.FAULTS)], ids=["healthy", "faults"])
+@pytest.fixture(scope="module", params=["", *exporters.FAULTS], ids=lambda fault: fault.replace(" ", "-") or "healthy")
 def exporter(request: pytest.FixtureRequest) -> Iterator[Exporter]:
-    """That of a healthy host, then of one with every fault."""
-    with standin.serving(request.param) as address:  # for the real one, put what runs `kmwatch serve` here
+    """That of a healthy host, then of one with each fault."""
+    with exporters.faulty(request.param) if request.param else exporters.healthy() as address:
         yield Exporter(address, request.param)
 
 

@@ -7,15 +7,10 @@ import pytest
 import yaml
 
 from dashboards.queries import expressions
+from kmwatch import metrics
 from scripts.prometheus import RULES
-from tests.monitoring import standin
 
-_LABEL = re.compile(r"(\w+)\s*=")
-# Name -> its labels. For the real exporter: from the table of metrics.
-METRICS = {
-    f"kmwatch_{name}": set(_LABEL.findall(labels))
-    for name, _, labels, _ in (*standin.HEALTHY, *(line for lines in standin.FAULTS.values() for line in lines))
-}
+METRICS = {each.full: set(each.labels) for each in metrics.METRICS.values()}
 _PARTS = re.compile(r"_(?:sum|count|bucket)$")
 _OWN_TO_SCRAPES = {"instance", "job"}
 

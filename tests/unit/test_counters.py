@@ -125,7 +125,7 @@ def test_pressure_and_doubt() -> None:
     )
     assert series(families, "direct_reclaims_total") == {(): 2}
     assert series(families, "compactions_total") == {(): 3}
-    assert series(families, "extfrag_total") == {("unmovable",): 4}
+    assert series(families, "extfrag_total") == {("unmovable",): 4, ("movable",): 0, ("reclaimable",): 0}
     assert series(families, "oom_victims_total") == {(): 1}
     assert series(families, "events_lost_total") == {("lost",): 3, ("map_full",): 4}
     assert series(families, "events_doubtful_total")["unknown_site",] == 5
