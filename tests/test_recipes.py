@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TREE = ("kmwatch", "bpf", "docs", "scripts", "tests", "README.md", "CONTRIBUTING.md", "pyproject.toml")
+from tests.test_house import ROOT, project_files
+
 # What `make golden` would record is in captures of another rule already: its quiet one fires this one.
 RECORDED = {"KM399-fires": "KM303-quiet", "KM399-quiet": "KM303-fires"}
 
@@ -27,9 +27,11 @@ def run(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the project in which nothing is changed yet."""
-    for name in TREE:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
+    for path in project_files():
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)  # tests ask git which files there are
     return tmp_path
 
 
