@@ -38,7 +38,7 @@ def tree(tmp_path: Path) -> Path:
 def follow(tree: Path) -> None:
     """Add the rule of CONTRIBUTING.md: one function, and two captures with their lines."""
     recipe = (tree / "CONTRIBUTING.md").read_text().partition("**A rule**")[2]
-    function, lines = re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)[:2]
+    function, lines = re.findall(r"```(?:python|text)\n(.*?)```", recipe, re.DOTALL)[:2]
     (tree / "kmwatch/rules/example.py").write_text(function)
     table = tree / "tests/guest/golden.py"
     before, mark, after = table.read_text().partition('    Golden("KM401-fires"')
