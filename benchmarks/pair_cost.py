@@ -53,7 +53,7 @@ def loaded() -> Iterator[dict[str, Programs | None]]:
         kernel = source._kernel  # noqa: SLF001
         watching = kernel.programs  # to attach and detach it in turn without compiling each time
         # The first reading after an event ends the source's own measurement, which makes every program slower.
-        while not kernel._nanoseconds:  # noqa: SLF001
+        while kernel.meter.is_measuring:
             Path("/proc/self/stat").read_text()
             source.read()
         watching.detach()

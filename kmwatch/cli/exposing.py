@@ -21,7 +21,7 @@ class Exposed:
         self._meta, self._exposition, self._scrapes = meta, Exposition(), Histogram()
         limits = Limits(config.top, config.idle)
         self._counters = Counters(meta, time.time(), limits, parse_kinds(config.kinds))
-        self._window = Window(meta, config.window, thresholds)
+        self._thresholds, self._window = thresholds, Window(meta, config.window, thresholds)
 
     def add(self, batch: Batch) -> None:
         """Count a batch, and judge it when it is time to."""
@@ -32,6 +32,12 @@ class Exposed:
         """Show everything as of `at`, in seconds since the epoch, from now on."""
         known = replace(own, scrapes=self._scrapes)
         self._exposition.publish(assemble(at, self._meta, self._counters, self._window, known))
+
+    def judge_by(self, thresholds: Thresholds) -> None:
+        """Judge by these thresholds from now on; where they are others, what is in the window is forgotten."""
+        if thresholds != self._thresholds:
+            self._thresholds = thresholds
+            self._window.follow(self._meta, thresholds)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text and its Content-Type, for an Accept header."""

@@ -61,13 +61,20 @@ def serve(config: Path | None, **options: Any) -> None:
     from kmwatch.thresholds import load
 
     config = settings.find(config)
-    reread = reader(config, {name: value for name, value in options.items() if value is not None})
-    held, thresholds = reread(), load(config)
+    read = reader(config, {name: value for name, value in options.items() if value is not None})
+    held, thresholds, made = read(), load(config), list[Any]()
+
+    def reread() -> Any:
+        found, judged_by = read(), load(config)
+        for exposed in made:
+            exposed.judge_by(judged_by)
+        return found
 
     def pipeline(source: Any) -> Any:
         # It brings numpy, whose threads must not begin with what the process gives up before.
         from kmwatch.cli.exposing import Exposed
 
-        return Exposed(source.meta, held, thresholds)
+        made.append(Exposed(source.meta, held, thresholds))
+        return made[-1]
 
     start(held, reread, pipeline)
