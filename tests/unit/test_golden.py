@@ -18,8 +18,8 @@ from tests.unit.folded import folded, one_database
 TRUTH: dict[str, Any] = json.loads((GOLDEN / "truth.json").read_text())
 # What of the evidence says how often it happened; the others have a plain count.
 _TIMES = {
-    **dict.fromkeys(("KM202", "KM204", "KM205", "KM209", "KM210", "KM305", "KM307"), "failures"),
-    "KM203": "opportunistic_failures",
+    **dict.fromkeys(("KM202", "KM204", "KM205", "KM209", "KM210", "KM305", "KM307", "KM405"), "failures"),
+    **dict.fromkeys(("KM203", "KM407"), "opportunistic_failures"),
 }
 _NO_CAPTURE = {"KM406"}  # no kernel of tests.guest.kernels has such a flag any more: see tests/unit/test_rules_gfp.py
 
