@@ -8,7 +8,7 @@ TESTS = $(AS_ROOT) env KMWATCH_KERNELS="$${KMWATCH_KERNELS:-6.1,newest}"
 NO_CACHE := $(if $(AS_ROOT),-p no:cacheprovider)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo monitoring-demo test test-guest test-guest-all golden check bench docs dashboards fresh-machine clean
+.PHONY: help setup setup-tests demo monitoring-demo test test-guest test-guest-all golden check bench soak docs dashboards fresh-machine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,9 @@ bench: setup-tests ## what watching and recording cost, and how fast captures ar
 	@$(AS_ROOT) $(VENV)/python benchmarks/pair_cost.py
 	@$(AS_ROOT) $(VENV)/python benchmarks/recording.py
 	@$(VENV)/python benchmarks/folding.py
+
+soak: setup-tests ## kmwatch serve for ten minutes under stress-ng: memory, CPU time, scrapes, losses
+	@$(AS_ROOT) $(VENV)/python benchmarks/soak.py
 
 fresh-machine: ## demo and test in a new Debian: SUITE=trixie or bookworm; KEEP=1 keeps it
 	@scripts/fresh_machine.sh $(SUITE)
