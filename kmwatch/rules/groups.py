@@ -62,3 +62,9 @@ def per_second(ledger: Ledger, amount: float) -> float:
 def geometry(ledger: Ledger) -> Geometry:
     """Slabs on the machine that was watched."""
     return Geometry(ledger.meta.limits.page_size, ledger.meta.host.cpus)
+
+
+def wasteful(ledger: Ledger, wasted: int, allocated: int) -> bool:
+    """Whether so many bytes of those allocated are worth a finding, by share, rate and amount."""
+    limits = ledger.thresholds
+    return wasted >= max(limits.waste_share * allocated, limits.waste_rate * ledger.seconds, limits.waste_bytes)

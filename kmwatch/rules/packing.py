@@ -8,7 +8,7 @@ import numpy as np
 from kmwatch.findings import Finding, rule
 from kmwatch.kernel.geometry import CACHE_LINE, WORD, Slab, rounded
 from kmwatch.ledger import Ledger
-from kmwatch.rules.groups import geometry, per_second
+from kmwatch.rules.groups import geometry, per_second, wasteful
 from kmwatch.schema import Kind, Via
 from kmwatch.units import number, size
 
@@ -30,11 +30,6 @@ def _own_cache(ledger: Ledger, group: Any) -> Slab | None:
     slab = geometry(ledger).slab(rounded(asked, CACHE_LINE))
     exact = -(-asked // limits.page_size) * limits.page_size
     return slab if slab.objects > 1 and slab.each < exact else None
-
-
-def _wasteful(ledger: Ledger, saved: int, taken: int) -> bool:
-    limits = ledger.thresholds
-    return saved >= max(limits.waste_share * taken, limits.waste_rate * ledger.seconds, limits.waste_bytes)
 
 
 @rule("KM103", "kmalloc-rounded-to-an-order", "warning", since="0.2")
@@ -62,7 +57,7 @@ def rounded_to_an_order(ledger: Ledger) -> Iterator[Finding]:
         taken, count, asked = int(group["bytes_alloc"]), int(group["count"]), int(group["max_request"])
         exact = -(-asked // page) * page
         saved = (taken - exact) * count
-        if saved <= 0 or not _wasteful(ledger, saved, taken * count) or _own_cache(ledger, group):
+        if saved <= 0 or not wasteful(ledger, saved, taken * count) or _own_cache(ledger, group):
             continue
         yield Finding(
             site=ledger.meta.sites[group["site"]].label,
@@ -109,7 +104,7 @@ def large_objects(ledger: Ledger) -> Iterator[Finding]:
         taken, count, asked = int(group["bytes_alloc"]), int(group["count"]), int(group["max_request"])
         slab = _own_cache(ledger, group)
         saved = int((taken - slab.each) * count) if slab else 0
-        if slab is None or not _wasteful(ledger, saved, taken * count):
+        if slab is None or not wasteful(ledger, saved, taken * count):
             continue
         slabs, room = geometry(ledger).of_orders(slab.object_size), slab.room(CACHE_LINE)
         yield Finding(

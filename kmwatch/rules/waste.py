@@ -6,7 +6,7 @@ from typing import Any
 from kmwatch.findings import Finding, rule
 from kmwatch.kernel.geometry import WORD, Slab, rounded
 from kmwatch.ledger import Ledger
-from kmwatch.rules.groups import geometry, per_second
+from kmwatch.rules.groups import geometry, per_second, wasteful
 from kmwatch.schema import Kind
 from kmwatch.units import number, size
 
@@ -31,11 +31,6 @@ def _classes(ledger: Ledger) -> Any:
     """What sites took from each size class that is no large kmalloc."""
     groups = ledger.groups("site", "bytes_alloc", kinds=(Kind.KMALLOC,))
     return groups[groups["bytes_alloc"] <= ledger.meta.limits.largest_slab]
-
-
-def _wasteful(ledger: Ledger, wasted: int, allocated: int) -> bool:
-    limits = ledger.thresholds
-    return wasted >= max(limits.waste_share * allocated, limits.waste_rate * ledger.seconds, limits.waste_bytes)
 
 
 @rule("KM101", "kmalloc-rounding-waste", "warning", since="0.1")
@@ -64,8 +59,8 @@ def rounding_waste(ledger: Ledger) -> Iterator[Finding]:
         of_site = classes[classes["site"] == index]
         wasted, allocated = (int(of_site[name].sum()) for name in ("bytes_wasted", "bytes_allocated"))
         worst = of_site[of_site["bytes_wasted"].argmax()]
-        told_better = _just_above(ledger, worst) and _wasteful(ledger, int(worst["bytes_wasted"]), 0)
-        if _wasteful(ledger, wasted, allocated) and not told_better:
+        told_better = _just_above(ledger, worst) and wasteful(ledger, int(worst["bytes_wasted"]), 0)
+        if wasteful(ledger, wasted, allocated) and not told_better:
             yield _rounding(ledger, worst, wasted, allocated)
 
 
@@ -135,7 +130,7 @@ def just_above_a_class(ledger: Ledger) -> Iterator[Finding]:
     limits = ledger.meta.limits
     for group in _classes(ledger):
         wasted, over = int(group["bytes_wasted"]), _just_above(ledger, group)
-        if not over or not _wasteful(ledger, wasted, 0):
+        if not over or not wasteful(ledger, wasted, 0):
             continue
         taken, count = int(group["bytes_alloc"]), int(group["count"])
         smaller = limits.next_smaller_class(taken)
