@@ -57,7 +57,7 @@ def loaded() -> Iterator[dict[str, Programs | None]]:
             Path("/proc/self/stat").read_text()
             source.read()
         watching.detach()
-        raw = tuple(replace(each, way=Way.RAW) for each in watching.attachments)
+        raw = tuple(replace(each, way=Way.RAW) for each in watching.attachments if not each.again)
         empty = Programs(str(HERE / "empty.c"), raw, {})
         try:
             yield {"nothing": None, "empty": empty, "kmwatch": watching}

@@ -12,62 +12,59 @@
 #ifndef KMWATCH_AGAIN_H
 #define KMWATCH_AGAIN_H
 
+#ifdef AGAIN
 #define LEVELS 3
 
 struct marks {
-	u64 site[LEVELS];
-	u64 ptr[LEVELS];
+	u64 event[LEVELS]; /* 0 where there is none */
 };
 
 BPF_PERCPU_ARRAY(marks, struct marks, KINDS);
 BPF_PERCPU_ARRAY(caught, u64, KINDS); /* events that only a copy saw */
 
-/* 0 in a process, 1 in a soft interrupt, 2 above; -1 where the CPU cannot be looked at. */
-static __always_inline int level_now(void)
+/* Where the mark of an event at this level belongs: in a process, in a soft interrupt, above. */
+static __always_inline u64 *mark_of(u32 kind)
 {
 	u32 way = WAY_RAW;
 	struct config *config_now = config.lookup(&way);
+	struct marks *mark = marks.lookup(&kind);
 	struct where where = {};
 
-	if (!config_now || !look_at_cpu(config_now, &where))
-		return -1;
+	if (!mark || !config_now || !look_at_cpu(config_now, &where))
+		return NULL;
 	if (where.preempt_count & (HARDIRQ | NMI))
-		return 2;
-	return where.preempt_count & SOFTIRQ_SERVING ? 1 : 0;
+		return &mark->event[2];
+	return where.preempt_count & SOFTIRQ_SERVING ? &mark->event[1] : &mark->event[0];
 }
 
-/* Marks of higher levels are from interrupts that are over, where the copy was the one that was skipped: they go. */
-static __always_inline void leave_mark(u32 kind, u64 site, u64 ptr)
+/* `event` tells events apart that are on their way at the same time, and is not 0. */
+static __always_inline void starts(u32 kind, u64 event)
 {
-	struct marks *mark = marks.lookup(&kind);
-	int level = level_now();
+	u64 *mark = mark_of(kind);
 
-	if (!mark || level < 0)
-		return;
-	if (level < 1)
-		mark->site[1] = 0;
-	if (level < 2)
-		mark->site[2] = 0;
-	mark->ptr[level] = ptr;
-	mark->site[level] = site;
+	if (mark)
+		*mark = event;
 }
 
 /* Whether the first program was skipped; only then the copy acts. */
-static __always_inline bool was_missed(u32 kind, u64 site, u64 ptr)
+static __always_inline bool was_missed(u32 kind, u64 event)
 {
-	struct marks *mark = marks.lookup(&kind);
-	u64 *count = caught.lookup(&kind);
-	int level = level_now();
-	bool seen;
+	u64 *mark = mark_of(kind), *count;
 
-	if (!mark || !count || level < 0)
+	if (!mark)
 		return false;
-	seen = mark->site[level] == site && mark->ptr[level] == ptr;
-	mark->site[level] = 0;
-	*count += !seen;
-	return !seen;
+	if (*mark == event) {
+		*mark = 0;
+		return false;
+	}
+	count = caught.lookup(&kind);
+	if (!count)
+		return false;
+	*count += 1;
+	return true;
 }
-
-#define starts leave_mark
+#else
+#define starts(kind, event)
+#endif
 
 #endif

@@ -139,7 +139,10 @@ static __always_inline int on_release(u32 way, void *ctx, u8 kind, u64 address)
 	struct ledger_key key = {.kind = kind, NOWHERE};
 	struct owner owner = {};
 
-	if (!address || !observe_free(way))
+	if (!address)
+		return 0;
+	release(kind, address);
+	if (!observe_free(way))
 		return 0;
 	find_owner_below(ctx, way == WAY_FENTRY ? TRAMPOLINE : 0, &owner);
 	key.site = owner.site;

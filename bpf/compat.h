@@ -19,7 +19,7 @@ typedef struct bpf_raw_tracepoint_args raw_args;
 #if PROBE_KMALLOC == RAW
 int kmalloc(raw_args *ctx)
 {
-	starts(KIND_KMALLOC, ctx->args[0], ctx->args[1]);
+	starts(KIND_KMALLOC, ctx->args[1] + 1);
 	return on_kmalloc(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3], ctx->args[4]);
 }
 #elif PROBE_KMALLOC == TRACEPOINT
@@ -42,7 +42,7 @@ int kmalloc_node(struct tracepoint__kmem__kmalloc_node *args)
 #if PROBE_KFREE == RAW
 int kfree(raw_args *ctx)
 {
-	starts(KIND_KFREE, ctx->args[0], ctx->args[1]);
+	starts(KIND_KFREE, ctx->args[1] + 1);
 	return on_kfree(WAY_RAW, ctx, ctx->args[0], ctx->args[1]);
 }
 #elif PROBE_KFREE == TRACEPOINT
@@ -56,7 +56,7 @@ int kfree(struct tracepoint__kmem__kfree *args)
 #if PROBE_KMEM_CACHE_ALLOC == RAW
 int kmem_cache_alloc(raw_args *ctx)
 {
-	starts(KIND_CACHE_ALLOC, ctx->args[0], ctx->args[1]);
+	starts(KIND_CACHE_ALLOC, ctx->args[1] + 1);
 	return on_cache_alloc(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2], 0, 0, ctx->args[3]);
 }
 #elif PROBE_KMEM_CACHE_ALLOC == TRACEPOINT
@@ -79,7 +79,7 @@ int kmem_cache_alloc_node(struct tracepoint__kmem__kmem_cache_alloc_node *args)
 #if PROBE_KMEM_CACHE_FREE == RAW
 int kmem_cache_free(raw_args *ctx)
 {
-	starts(KIND_CACHE_FREE, ctx->args[0], ctx->args[1]);
+	starts(KIND_CACHE_FREE, ctx->args[1] + 1);
 	return on_cache_free(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2]);
 }
 #elif PROBE_KMEM_CACHE_FREE == TRACEPOINT
@@ -101,12 +101,13 @@ int mm_page_alloc(struct tracepoint__kmem__mm_page_alloc *args)
 #if PROBE_MM_PAGE_FREE == RAW
 int mm_page_free(raw_args *ctx)
 {
+	starts(KIND_PAGE_FREE, ctx->args[0]);
 	return on_plain(WAY_RAW, ctx, KIND_PAGE_FREE, 0, ctx->args[1], 0, NO_ZONE);
 }
 #elif PROBE_MM_PAGE_FREE == TRACEPOINT
 int mm_page_free(struct tracepoint__kmem__mm_page_free *args)
 {
-	starts(KIND_PAGE_FREE, 1 + args->order, 0);
+	starts(KIND_PAGE_FREE, args->order + 1);
 	return on_plain(WAY_TRACEPOINT, args, KIND_PAGE_FREE, args->pfn, args->order, 0, NO_ZONE);
 }
 #endif

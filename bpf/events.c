@@ -12,6 +12,7 @@
 #include "stacks.h"
 #include "ring.h"
 #include "again.h"
+#include "held.h"
 
 static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
 {
@@ -46,8 +47,8 @@ static __always_inline int keep_as(u32 stack, struct ledger_key *key, u64 ptr, u
 	return 0;
 }
 
-static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u64 allocated,
-					enum pair pair, struct ledger_key *first)
+static __always_inline int keep_kmalloc(void *ctx, u32 front, struct ledger_key *key, u64 ptr, u64 requested,
+					u64 allocated, enum pair pair, struct ledger_key *first)
 {
 	return keep_as(stack_at(ctx, key), key, ptr, requested, pair);
 }
@@ -71,51 +72,4 @@ static __always_inline int keep_call(u32 stack, struct ledger_key *key, u64 ptr,
 #include "compat.h"
 #include "calls.h"
 #include "functions.h"
-
-#ifdef AGAIN
-#if PROBE_KMALLOC == RAW
-int kmalloc_again(raw_args *ctx)
-{
-	if (!was_missed(KIND_KMALLOC, ctx->args[0], ctx->args[1]))
-		return 0;
-	return on_kmalloc(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3], ctx->args[4]);
-}
-#endif
-
-#if PROBE_KFREE == RAW
-int kfree_again(raw_args *ctx)
-{
-	if (!was_missed(KIND_KFREE, ctx->args[0], ctx->args[1]))
-		return 0;
-	return on_kfree(WAY_RAW, ctx, ctx->args[0], ctx->args[1]);
-}
-#endif
-
-#if PROBE_KMEM_CACHE_ALLOC == RAW
-int kmem_cache_alloc_again(raw_args *ctx)
-{
-	if (!was_missed(KIND_CACHE_ALLOC, ctx->args[0], ctx->args[1]))
-		return 0;
-	return on_cache_alloc(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2], 0, 0, ctx->args[3]);
-}
-#endif
-
-#if PROBE_KMEM_CACHE_FREE == RAW
-int kmem_cache_free_again(raw_args *ctx)
-{
-	if (!was_missed(KIND_CACHE_FREE, ctx->args[0], ctx->args[1]))
-		return 0;
-	return on_cache_free(WAY_RAW, ctx, ctx->args[0], ctx->args[1], ctx->args[2]);
-}
-#endif
-
-#if PROBE_MM_PAGE_FREE == TRACEPOINT
-/* mm_page_free(page, order): which page it is stays unknown, for the raw event does not have its number. */
-int mm_page_free_again(raw_args *ctx)
-{
-	if (!was_missed(KIND_PAGE_FREE, 1 + (u32)ctx->args[1], 0))
-		return 0;
-	return on_plain(WAY_RAW, ctx, KIND_PAGE_FREE, 0, ctx->args[1], 0, NO_ZONE);
-}
-#endif
-#endif
+#include "copies.h"

@@ -70,7 +70,7 @@ struct ledger_key {
 	__u32 bytes_alloc; /* what the allocator takes for one, 0 where it follows from cache, order or request; bytes */
 	__u8 kind;         /* enum kind; number */
 	__u8 context;      /* enum context; bits */
-	__u8 failed;       /* 1 where nothing was allocated; flag */
+	__u8 failed;       /* 1 where nothing was allocated, and SEEN_AGAIN in the kernel; bits */
 	__u8 via;          /* enum via, of page events and large kmallocs; bits */
 	__u8 order;        /* binary logarithm of the number of pages, of page and pressure events; number */
 	__u8 zone;         /* index of the zone that the page came from, in /proc/zoneinfo's order; number */
@@ -103,6 +103,9 @@ enum front {
 	FRONT_CACHE_FREE = 3,  /* kmem:kmem_cache_free */
 };
 #define FRONTS 4 /* how many they are */
+#define NO_FRONT FRONTS /* of a kind that is not busy */
+#define FRONT_AGAIN (FRONTS + 1) /* of the second copy of a program, see again.h */
+#define SEEN_AGAIN 2 /* in `failed`: rows of their own, since a copy can run while its first adds to its rows */
 
 /* What a kmem_cache is, read once when it is first seen. */
 struct cache_info {
@@ -124,8 +127,9 @@ enum way {
 	WAY_TRACEPOINT = 1, /* ordinary tracepoint */
 	WAY_KPROBE = 2,     /* kprobe at a function's entry, kretprobe where its result is wanted */
 	WAY_FENTRY = 3,     /* fentry, or fexit where the function's result is wanted */
+	WAY_AGAIN = 4,      /* raw tracepoint, the second copy of a program */
 };
-#define WAYS 4 /* how many they are */
+#define WAYS 5 /* how many they are */
 
 /* What the programs of one way need to know; written by Python, except what calibration finds. */
 struct config {

@@ -10,6 +10,8 @@
 #ifndef KMWATCH_LARGE_H
 #define KMWATCH_LARGE_H
 
+#define ZERO_SIZE_PTR 16 /* include/linux/slab.h: what kmalloc(0) returns */
+
 /* Events with a call site inside the allocator, by pointer; by task where the allocation failed. */
 BPF_TABLE("lru_hash", u64, struct ledger_key, pending, 4096);
 /* How many there are, at most: none most of the time, and then a free need not look. */

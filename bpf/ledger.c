@@ -9,19 +9,37 @@
 #include "caches.h"
 #include "large.h"
 #include "rows.h"
+#include "again.h"
+#ifdef STACKS
+#include "stacks.h"
+#endif
+#include "held.h"
+
+/* Stacks are those of objects that are held. */
+static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
+{
+#ifdef STACKS
+	return stack_of(ctx, key->kind);
+#else
+	return 0;
+#endif
+}
 
 static __always_inline struct ledger_value *find_row(u32 front, struct ledger_key *key)
 {
-	struct ledger_value *row = front == FRONTS ? row_of(key) : front_row_of(front, key);
+	struct ledger_value *row;
 
-	if ((front == FRONT_CACHE_ALLOC || front == FRONT_CACHE_FREE) && row && !row->count && key->cache)
+	if (front == FRONT_AGAIN)
+		key->failed |= SEEN_AGAIN;
+	row = front >= FRONTS ? row_of(key) : front_row_of(front, key);
+	if (row && !row->count && key->cache)
 		learn_cache(key->cache);
 	return row;
 }
 
-static __always_inline void take_back(struct ledger_key *key, u64 requested)
+static __always_inline void take_back(u32 front, struct ledger_key *key, u64 requested)
 {
-	struct ledger_value *row = front_row_of(FRONT_KMALLOC, key);
+	struct ledger_value *row = find_row(front, key);
 
 	if (!row)
 		return;
@@ -31,14 +49,15 @@ static __always_inline void take_back(struct ledger_key *key, u64 requested)
 	row->fill[(requested - 1) >> eighth_shift(key->bytes_alloc) & (FILL_BUCKETS - 1)]--;
 }
 
-static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u64 allocated,
-					enum pair pair, struct ledger_key *first)
+static __always_inline int keep_kmalloc(void *ctx, u32 front, struct ledger_key *key, u64 ptr, u64 requested,
+					u64 allocated, enum pair pair, struct ledger_key *first)
 {
 	struct ledger_value *row;
 
+	hold(ctx, key, ptr, requested, 0, pair == PAIR_SECOND);
 	if (pair == PAIR_SECOND)
-		take_back(first, requested);
-	row = front_row_of(FRONT_KMALLOC, key);
+		take_back(front, first, requested);
+	row = find_row(front, key);
 	if (row) {
 		add(row, requested);
 		fill(row, requested, allocated);
@@ -46,7 +65,7 @@ static __always_inline int keep_kmalloc(void *ctx, struct ledger_key *key, u64 p
 	return 0;
 }
 
-static __always_inline int keep_request(void *ctx, u32 front, struct ledger_key *key, u64 ptr, u64 requested)
+static __always_inline int add_request(u32 front, struct ledger_key *key, u64 requested)
 {
 	struct ledger_value *row = find_row(front, key);
 
@@ -55,28 +74,32 @@ static __always_inline int keep_request(void *ctx, u32 front, struct ledger_key 
 	return 0;
 }
 
+static __always_inline int keep_request(void *ctx, u32 front, struct ledger_key *key, u64 ptr, u64 requested)
+{
+	hold(ctx, key, ptr, requested, 0, false);
+	return add_request(front, key, requested);
+}
+
 static __always_inline int keep(void *ctx, u32 front, struct ledger_key *key, u64 ptr)
 {
-	struct ledger_value *row = find_row(front, key);
+	struct ledger_value *row;
 
+	if (key->kind == KIND_PAGE_ALLOC)
+		hold(ctx, key, ptr, 0, 0, false);
+	row = find_row(front, key);
 	if (row)
 		row->count++;
 	return 0;
 }
 
-static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
-{
-	return 0;
-}
-
 static __always_inline int keep_call(u32 stack, struct ledger_key *key, u64 ptr, u64 requested)
 {
-	return keep_request(NULL, FRONTS, key, ptr, requested);
+	hold(NULL, key, ptr, requested, stack, false);
+	return add_request(NO_FRONT, key, requested);
 }
 
-/* Nothing: the ledger has one program for each probe. */
-#define starts(kind, site, ptr)
 #include "observe.h"
 #include "compat.h"
 #include "calls.h"
 #include "functions.h"
+#include "copies.h"

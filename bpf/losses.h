@@ -10,7 +10,7 @@ static __always_inline void count_loss(u32 which)
 	u64 *count = losses.lookup(&which);
 
 	if (count)
-		*count += 1;
+		__sync_fetch_and_add(count, 1); /* a program that counts can be interrupted by one that does */
 }
 
 #endif

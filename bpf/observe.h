@@ -4,22 +4,21 @@
  * compat.h turns this kernel's tracepoints into calls of the on_…() functions here. The two programs say what becomes of
  * the key, in functions that they define before they include this file:
  *
- *   keep_kmalloc(ctx, key, ptr, requested, allocated,  a kmalloc, and how it belongs to the first report of the same
- *		  pair, first)
+ *   keep_kmalloc(ctx, front, key, ptr, requested,      a kmalloc, and how it belongs to the first report of the same
+ *		  allocated, pair, first)
  *   keep_request(ctx, front, key, ptr, requested)      another allocation whose size the event tells
  *   keep(ctx, front, key, ptr)                         anything else
  *   stack_at(ctx, key)                                 number of the stack at hand, for what is kept later
  *   keep_call(stack, key, ptr, requested)              an allocation by a function that has returned
  *
- * `front` is an enum front, or NO_FRONT.
+ * `front` is an enum front, NO_FRONT, or FRONT_AGAIN in a second copy of a program (again.h).
  */
 #ifndef KMWATCH_OBSERVE_H
 #define KMWATCH_OBSERVE_H
 
 #include "sampling.h"
 
-#define NO_FRONT FRONTS /* of a kind that is not busy */
-#define ZERO_SIZE_PTR 16 /* include/linux/slab.h: what kmalloc(0) returns */
+#define FRONT_OF(way, front) ((way) == WAY_AGAIN ? FRONT_AGAIN : (front))
 #define NOWHERE .zone = NO_ZONE, .node = NO_ZONE, .migratetype = NO_ZONE
 
 static __always_inline int on_kmalloc(u32 way, void *ctx, u64 site, u64 ptr, u64 requested, u64 allocated, u32 gfp)
@@ -37,19 +36,22 @@ static __always_inline int on_kmalloc(u32 way, void *ctx, u64 site, u64 ptr, u64
 		pair = pair_of(ctx, ptr, &key, &first, allocated > LARGE);
 	if (key.failed && pair != PAIR_FIRST)
 		keep_free_lists(&key, requested);
-	return keep_kmalloc(ctx, &key, ptr, requested, allocated, pair, &first);
+	return keep_kmalloc(ctx, FRONT_OF(way, FRONT_KMALLOC), &key, ptr, requested, allocated, pair, &first);
 }
 
 static __always_inline int on_kfree(u32 way, void *ctx, u64 site, u64 ptr)
 {
 	struct ledger_key key = {.kind = KIND_KFREE, .site = site, NOWHERE};
 
-	if (ptr <= ZERO_SIZE_PTR || !observe_free(way))
+	if (ptr <= ZERO_SIZE_PTR)
+		return 0;
+	release(KIND_KFREE, ptr);
+	if (!observe_free(way))
 		return 0;
 	forget(ptr);
 	if (left_out(way, KIND_KFREE, 0))
 		return 0;
-	return keep(ctx, FRONT_KFREE, &key, ptr);
+	return keep(ctx, FRONT_OF(way, FRONT_KFREE), &key, ptr);
 }
 
 /* `cache` is 0 where the event does not carry it; then the sizes come from the event. */
@@ -67,16 +69,17 @@ static __always_inline int on_cache_alloc(u32 way, void *ctx, u64 site, u64 ptr,
 	key.bytes_alloc = allocated;
 	if (!ptr)
 		keep_free_lists(&key, requested);
-	return keep_request(ctx, FRONT_CACHE_ALLOC, &key, ptr, requested);
+	return keep_request(ctx, FRONT_OF(way, FRONT_CACHE_ALLOC), &key, ptr, requested);
 }
 
 static __always_inline int on_cache_free(u32 way, void *ctx, u64 site, u64 ptr, u64 cache)
 {
 	struct ledger_key key = {.kind = KIND_CACHE_FREE, .site = site, .cache = cache, NOWHERE};
 
+	release(KIND_CACHE_FREE, ptr);
 	if (!observe_free(way) || left_out(way, KIND_CACHE_FREE, 0))
 		return 0;
-	return keep(ctx, FRONT_CACHE_FREE, &key, ptr);
+	return keep(ctx, FRONT_OF(way, FRONT_CACHE_FREE), &key, ptr);
 }
 
 static __always_inline int on_page_alloc(u32 way, void *ctx, u64 pfn, u32 order, u32 gfp, int migratetype)
@@ -149,6 +152,7 @@ static __always_inline int on_area_free(u32 way, void *ctx, u64 address)
 	struct ledger_key key = {NOWHERE};
 	struct owner owner = {};
 
+	release(KIND_VFREE, address);
 	if (!observe_free(way))
 		return 0;
 	find_owner(ctx, &owner);
@@ -181,9 +185,11 @@ static __always_inline int on_plain(u32 way, void *ctx, u8 kind, u64 ptr, u8 ord
 	struct ledger_key key = {.kind = kind, .order = order, .gfp = gfp, .zone = NO_ZONE, .node = NO_ZONE};
 
 	key.migratetype = migratetype;
+	if (kind == KIND_PAGE_FREE || kind == KIND_PERCPU_FREE)
+		release(kind, ptr);
 	if (!observe_free(way) || left_out(way, kind, 0))
 		return 0;
-	return keep(ctx, NO_FRONT, &key, ptr);
+	return keep(ctx, FRONT_OF(way, NO_FRONT), &key, ptr);
 }
 
 #endif

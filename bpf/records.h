@@ -51,6 +51,33 @@ enum stacks {
 	STACKS_ALL = 3,     /* every allocation */
 };
 
+/* An object that is held and in the sample. */
+struct held {
+	struct ledger_key key;
+	__u64 time;      /* of its allocation, CLOCK_MONOTONIC; nanoseconds */
+	__u32 requested; /* asked for, 0 where it follows from cache or order; bytes */
+	__u32 stack;     /* number of the stack of its allocation, 0 where none was taken; number */
+	__u32 cpu;       /* where it was allocated; number */
+	__u32 unused;    /* keeps the size a multiple of eight; none */
+};
+
+/* What became of the objects of one key. Each counts for as many as it stood for in the sample when it went. */
+struct released {
+	__u64 count;        /* given back, with an event; count */
+	__u64 elsewhere;    /* of which on another CPU than where they were allocated; count */
+	__u64 unseen;       /* handed out again though no event had given them back; count */
+	__u64 lifetime[32]; /* of those given back, by binary logarithm of the time in 1024 ns; count */
+};
+
+/* Which objects are in the sample; written by Python, except `refused`. */
+struct sample {
+	__u64 key;     /* odd factor of the hash; number */
+	__u64 mask;    /* bits of the hash that are 0 for those in it; mask */
+	__u64 refused; /* objects of the sample that found no room; count */
+	__u32 bits;    /* one object of 2^bits is in it; number */
+	__u32 unused;  /* keeps the size a multiple of eight; none */
+};
+
 /* A zone of memory, as struct zone has it: what is free in it, and what must stay free. */
 struct zone_state {
 	__u64 free;         /* free, as the kernel counts it, per-CPU differences left out; pages */

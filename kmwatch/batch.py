@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.slab import AllocatorLimits
 from kmwatch.kernel.symbols import UNKNOWN, Site
 from kmwatch.schema import Kind
+
+if TYPE_CHECKING:
+    from kmwatch.held import Held
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
 
@@ -145,6 +148,7 @@ class Batch:
     """Observations (dtype ROW) of a span of time: its start in seconds since the epoch, its length in seconds.
 
     fresh: what the batches before it told is to be forgotten: this one starts anew where the source starts.
+    held: what is held at its end; None where nobody looked.
     """
 
     rows: Rows
@@ -153,6 +157,7 @@ class Batch:
     trust: Trust = field(default_factory=Trust)
     cost: Cost = field(default_factory=Cost)
     fresh: bool = False
+    held: "Held | None" = None
 
 
 def sized(rows: Rows, meta: Meta) -> Rows:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from kmwatch.batch import GROUPING, ROW, Batch, Cost, Meta, Rows, Trust
+from kmwatch.growth import Growth
+from kmwatch.held import Held
 from kmwatch.kernel.allocators import via_of
+from kmwatch.runs import runs
 from kmwatch.schema import Context, Kind, Via
 from kmwatch.thresholds import DEFAULTS, Thresholds
 
@@ -44,6 +47,7 @@ class Ledger:
     rows: dtype ROW, one for each distinct key, in no particular order.
     start, seconds: the span that the batches covered, in seconds since the epoch and seconds.
     trust, cost: the doubt and the cost of all batches.
+    held, growth: what was held at the end of the last batch, and at each; None and empty where nobody looked.
     thresholds: what rules hold it to.
     """
 
@@ -52,17 +56,23 @@ class Ledger:
         self.rows: Rows = np.zeros(0, ROW)
         self.start, self.seconds = 0.0, 0.0
         self.trust, self.cost = Trust(), Cost()
+        self.held: Held | None = None
+        self.growth = Growth()
 
     def add(self, batch: Batch) -> None:
         """Add a batch; a fresh one replaces all before it."""
         if batch.fresh:
             self.rows, self.seconds = np.zeros(0, ROW), 0.0
             self.trust, self.cost = Trust(), Cost()
+            self.growth = Growth()
         if not self.seconds:
             self.start = batch.start
         self.seconds += batch.seconds
         self.trust.add(batch.trust)
         self.cost = Cost(self.cost.kernel + batch.cost.kernel, self.cost.own + batch.cost.own)
+        if batch.held:
+            self.held = batch.held
+            self.growth.add(batch.start + batch.seconds, batch.held)
         self.rows = _merged(np.concatenate([self.rows, batch.rows]))
         self.__dict__.pop("facts", None)
 
@@ -135,7 +145,7 @@ class Ledger:
         labels = {name: column[chosen] for name, column in (labels or {}).items()}
         keys = [facts[name] if name in _FACTS.names else rows[name] for name in columns]  # type: ignore[operator]
         columns, keys = (*columns, *labels), [*keys, *labels.values()]
-        order, starts = _runs(keys, len(rows))
+        order, starts = runs(keys, len(rows))
         types = [(name, key.dtype) for name, key in zip(columns, keys, strict=True)]
         grouped = np.zeros(len(starts), [*types, *((name, "<i8") for name in MEASURES), *_REQUESTS])
         for name, key in zip(columns, keys, strict=True):
@@ -159,7 +169,7 @@ _FACTS = np.dtype(
 
 def _merged(rows: Rows) -> Rows:
     """Rows with equal keys added up; rows that were taken back altogether disappear."""
-    order, starts = _runs([rows[name] for name in GROUPING], len(rows))
+    order, starts = runs([rows[name] for name in GROUPING], len(rows))
     if not len(starts):
         return rows
     rows = rows[order]
@@ -175,16 +185,3 @@ def _reduce_requests(into: Array, rows: Array, starts: Array) -> None:
     into["min_request"] = np.minimum.reduceat(rows["min_request"], starts)
     into["max_request"] = np.maximum.reduceat(rows["max_request"], starts)
     into["fill"] = np.add.reduceat(rows["fill"], starts, axis=0)
-
-
-def _runs(keys: list[Array], length: int) -> tuple[Array, Array]:
-    """An order that brings equal keys together, and where in it each run of equals starts."""
-    if not length:
-        return np.zeros(0, np.intp), np.zeros(0, np.intp)
-    order = np.lexsort([np.zeros(length, "u1"), *keys[::-1]])
-    changed = np.zeros(length, bool)
-    changed[0] = True
-    for key in keys:
-        sorted_key = key[order]
-        changed[1:] |= sorted_key[1:] != sorted_key[:-1]
-    return order, np.flatnonzero(changed)

@@ -80,6 +80,7 @@ def _numbers(name: str) -> dict[str, int]:
 
 
 _DEFINES = {name: int(number) for name, number in _NUMBER.findall(source())}
+SEEN_AGAIN = _DEFINES["SEEN_AGAIN"]
 NO_ZONE = _DEFINES["NO_ZONE"]
 KINDS = _DEFINES["KINDS"]
 LARGE = _DEFINES["LARGE"]

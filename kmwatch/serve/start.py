@@ -42,9 +42,10 @@ def serve(config: ServeConfig, reread: Callable[[], ServeConfig], pipeline: Call
     from kmwatch.serve.service import Service
     from kmwatch.sources.maps import LiveSource
     from kmwatch.sources.probes import parse_kinds
+    from kmwatch.sources.running import Again
 
     context = tls.context(config)
-    source = LiveSource(parse_kinds(config.kinds), patience=_MEASURED, restrained=True)
+    source = LiveSource(parse_kinds(config.kinds), patience=_MEASURED, restrained=True, again=Again.ALL)
     sink = pipeline(source)
     # An address that is taken is known before anything is attached.
     server = Server(config.listen, context)

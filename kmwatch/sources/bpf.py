@@ -55,15 +55,16 @@ def possible_cpus() -> int:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A probe and how it is to be attached; `again` is the second copy of a raw program, see bpf/again.h.
-
-    `at` is the kernel's name of the function, where the probe is at one.
-    """
+    """A probe and how it is to be attached; `at` is the kernel's name of the function, where it is at one."""
 
     probe: Probe | Function
     way: Way
-    again: bool = False
     at: str = ""
+
+    @property
+    def again(self) -> bool:
+        """Whether it is the second copy of a program, see bpf/again.h."""
+        return bool(self.way == Way.AGAIN)
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -112,6 +113,7 @@ class Programs:
             Way.TRACEPOINT: bpf_class.TRACEPOINT,
             Way.KPROBE: bpf_class.KPROBE,
             Way.FENTRY: bpf_class.TRACING,
+            Way.AGAIN: bpf_class.RAW_TRACEPOINT,
         }
         return {name: self._bpf.load_func(name.encode(), kinds[each.way]) for name in each.programs}
 
@@ -236,6 +238,12 @@ class Programs:
             read, first = read + count.value, False
             cursors.reverse()
         return keys[:read], values[:read]
+
+    def delete(self, name: str, keys: Array) -> None:
+        """Delete these keys of a hash map, as far as they are there."""
+        fd = self.descriptor(name)
+        for at in range(len(keys)):
+            self._lib.bpf_delete_elem(fd, keys[at : at + 1].ctypes.data_as(ct.c_void_p))
 
     def read_arrays(self, name: str, dtype: "np.dtype[Any]", copies: int) -> Array:
         """All of a per-CPU array map, (n, copies): in batches, one by one before Linux 5.13, which brought them."""

@@ -11,11 +11,14 @@ import numpy as np
 from kmwatch import schema
 from kmwatch.batch import COUNTED, KEY, ROW, Batch, Cost, Rows, sized
 from kmwatch.errors import NotPossibleError
+from kmwatch.events import KEY_TYPE
+from kmwatch.held import Held
 from kmwatch.schema import KINDS, Kind
 from kmwatch.sources.bpf import Programs
 from kmwatch.sources.delta import Readings
+from kmwatch.sources.held import HeldTable, Hold
 from kmwatch.sources.meter import Load
-from kmwatch.sources.running import RunningKernel
+from kmwatch.sources.running import Again, RunningKernel
 from kmwatch.sources.sampling import Sampling
 
 _KEY, _VALUE, _FRONT = (schema.dtype(name) for name in ("ledger_key", "ledger_value", "front_row"))
@@ -32,6 +35,8 @@ class LiveSource:
             detached, so that its counts are final.
         patience: seconds for which the kernel measures what the programs cost, at least.
         restrained: whether restrain() shall be possible.
+        again: which programs have a second copy; the price is another program for each of their events.
+        hold: what to look at of what is held; None where that is not asked.
     """
 
     def __init__(
@@ -42,18 +47,25 @@ class LiveSource:
         *,
         patience: float = 0.0,
         restrained: bool = False,
+        again: Again = Again.NONE,
+        hold: Hold | None = None,
     ) -> None:
         self._interval, self._until, self._kinds = interval, until, kinds
-        self._kernel = RunningKernel(kinds, patience=patience)
+        self._kernel = RunningKernel(kinds, pointers=hold is not None, patience=patience)
+        self._hold = hold
+        self._held: HeldTable | None = None
         self.meta, self.notes = self._kernel.meta, self._kernel.notes
-        self._readings, self._restrained = Readings(), restrained
+        self._readings, self._restrained, self._again = Readings(), restrained, again
         self._sampling: Sampling | None = None
         self.load = Load.nothing()
         """What the programs did in the last interval."""
         self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
-        self._kernel.open("ledger.c", {"SAMPLING": 1} if self._restrained else None)
+        defines = {"SAMPLING": 1} if self._restrained else {}
+        self._kernel.open("ledger.c", defines | (self._hold.defines() if self._hold else {}), self._again)
+        if self._hold:
+            self._held = HeldTable(self._kernel.programs, self._hold)
         if self._restrained:
             self._sampling = Sampling(self._kernel.programs, self._kernel.cpus)
         self._start, (self._read_at, self._cpu_at) = time.time(), _clocks()
@@ -63,6 +75,8 @@ class LiveSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._kernel.close()
+        if self._held:
+            self._held.close()
 
     def __iter__(self) -> Iterator[Batch]:
         due = time.monotonic() + self._interval
@@ -93,7 +107,25 @@ class LiveSource:
         self.load = self._loaded(rows, seconds)
         if self._sampling:
             rows = sized(self._sampling.whole(rows, self.load.left_out), self.meta)
-        return Batch(rows, start, seconds, self._kernel.trust(), Cost(self.load.cost(), own))
+        cost = Cost(self.load.cost(), own)
+        return Batch(rows, start, seconds, self._kernel.trust(), cost, held=self._read_held())
+
+    def _read_held(self) -> Held | None:
+        if self._held is None:
+            return None
+        found = self._held.read(self.meta, self._named)
+        if len(found.stacks):
+            self._kernel.learn_stacks()
+        return found
+
+    def _named(self, keys: Any) -> Rows:
+        """Keys of the kernel with the numbers of sites and caches."""
+        named = np.zeros(len(keys), KEY_TYPE)
+        for name in KEY:
+            if name not in ("site", "cache"):
+                named[name] = keys[name]
+        named["site"], named["cache"] = self._kernel.sites(keys["site"]), self._kernel.caches(keys["cache"])
+        return named
 
     def is_readable(self) -> bool:
         """Whether the kernel lets this process read its own tables, with the privileges that it has now."""
@@ -104,9 +136,15 @@ class LiveSource:
         return True
 
     def restrain(self, dropped: Collection[Kind], bits: int) -> None:
-        """Leave these kinds out, and of allocations keep one of 2^bits; () and 0 keep all."""
+        """Leave these kinds out, and of allocations keep one of 2^bits; () and 0 keep all.
+
+        The second copies go the first time, for good: it takes privileges to attach them.
+        """
         if self._sampling is None:
             raise NotPossibleError("this source was not made to be restrained")
+        if self._again != Again.NONE:
+            self._kernel.give_up_copies()
+            self._again = Again.NONE
         self._sampling.choose(dropped, bits)
 
     def measure_on(self, needed: bool) -> None:
@@ -118,7 +156,8 @@ class LiveSource:
         measured = meter.look(usual=not (self._sampling and self._sampling.is_on))
         left_out = self._sampling.gained() if self._sampling else np.zeros(KINDS, np.int64)
         kept = np.bincount(rows["kind"], rows["count"], minlength=KINDS).astype(np.int64)
-        return Load(seconds, kept, left_out, meter.seconds_by_kind(), measured)
+        again = meter.seconds_again() * (self._again != Again.NONE)
+        return Load(seconds, kept, left_out, meter.seconds_by_kind(), again, measured)
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """How many entries the tables in the kernel have and can have, by name, as of the last reading."""
@@ -143,13 +182,12 @@ class LiveSource:
 
     def _rows(self, keys: Any, values: Any) -> Rows:
         rows = np.zeros(len(keys), ROW)
+        named = self._named(keys)
         for name in KEY:
-            if name not in ("site", "cache"):
-                rows[name] = keys[name]
+            rows[name] = named[name]
+        rows["failed"] &= ~np.uint8(schema.SEEN_AGAIN)
         for name in COUNTED:
             rows[name] = values[name]
-        rows["site"] = self._kernel.sites(keys["site"])
-        rows["cache"] = self._kernel.caches(keys["cache"])
         wanted = np.isin(rows["kind"], [int(kind) for kind in self._kinds])
         return sized(rows[wanted], self.meta)
 

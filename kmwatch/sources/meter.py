@@ -21,6 +21,7 @@ class Load:
     """An interval of the programs' work.
 
     seconds: how long it was. kept, left_out: events by kind. each: CPU seconds that a kept one takes, by kind.
+    again: CPU seconds that the second copy of its program takes, by kind; 0 where there is none.
     measured: CPU seconds that the kernel measured, None where it did not.
     """
 
@@ -28,25 +29,26 @@ class Load:
     kept: Array
     left_out: Array
     each: Array
+    again: Array
     measured: float | None = None
 
     @classmethod
     def nothing(cls) -> Self:
         """An interval in which nothing happened."""
         none = np.zeros(KINDS, np.int64)
-        return cls(0.0, none, none, np.zeros(KINDS))
+        return cls(0.0, none, none, np.zeros(KINDS), np.zeros(KINDS))
 
     def cost(self) -> float:
         """CPU seconds that it took."""
-        return self._charged(self.kept) if self.measured is None else self.measured
+        return self._charged(self.kept, self.again) if self.measured is None else self.measured
 
-    def cost_if(self, kept_share: Array) -> float:
-        """CPU seconds that it would take if this share of the events were kept, by kind."""
-        return self._charged((self.kept + self.left_out) * kept_share)
+    def cost_if(self, kept_share: Array, *, again: bool) -> float:
+        """CPU seconds that it would take if this share of the events were kept, by kind, with or without the copies."""
+        return self._charged((self.kept + self.left_out) * kept_share, self.again * again)
 
-    def _charged(self, kept: Array) -> float:
+    def _charged(self, kept: Array, again: Array) -> float:
         events = self.kept + self.left_out
-        return float(((kept + (events - kept) * LEFT_OUT_SHARE) * self.each).sum())
+        return float(((kept + (events - kept) * LEFT_OUT_SHARE) * self.each + events * again).sum())
 
 
 class Meter:
@@ -60,7 +62,7 @@ class Meter:
     def __init__(self, programs: Programs, patience: float = 0.0) -> None:
         self._programs, self._until = programs, time.monotonic() + patience
         self._statistics, self._open, self.needed = ExitStack(), True, False
-        self._mean, self._by_kind = 0.0, np.zeros(KINDS)
+        self._mean, self._by_kind, self._again = 0.0, np.zeros(KINDS), np.zeros(KINDS)
         self._names = list(programs.costs())
         self._before = self._costs()
         self._usual = np.zeros_like(self._before)
@@ -92,8 +94,12 @@ class Meter:
         return events * self._mean / 1e9
 
     def seconds_by_kind(self) -> Array:
-        """CPU seconds that one event takes, by kind."""
+        """CPU seconds that one event takes, by kind, without second copies."""
         return self._by_kind / 1e9
+
+    def seconds_again(self) -> Array:
+        """CPU seconds that the second copy of its program takes for one event, by kind; 0 where it is not known."""
+        return self._again / 1e9
 
     def close(self) -> None:
         """Measure no more; a second call does no harm."""
@@ -115,5 +121,5 @@ class Meter:
         for each in self._programs.attachments:
             spent = sum(by_name[name][0] for name in each.programs if name in by_name)
             times = by_name.get(each.programs[0], (0.0, 0.0))[1]
-            if times >= _ENOUGH and not each.again:
-                self._by_kind[list(each.probe.kinds)] = spent / times
+            if times >= _ENOUGH:
+                (self._again if each.again else self._by_kind)[list(each.probe.kinds)] = spent / times

@@ -64,8 +64,8 @@ def make_plan(
     status = {f"{probe.category}:{probe.event}": how for probe, how in found.items()}
     status |= {each.name: _words(each) for each in at_functions}
     extra = tuple(each for each in calibrators if each not in attachments)
-    # Without preempt_count a copy cannot tell what its first has seen.
-    copies = tuple(Attachment(probe, Way.RAW, again=True) for probe in copied) if "PREEMPT_COUNT" in defines else ()
+    # Without preempt_count it does not show whether a tracepoint can be preempted.
+    copies = tuple(Attachment(probe, Way.AGAIN) for probe in copied) if "PREEMPT_COUNT" in defines else ()
     context += "" if counted or not context else _INTERRUPTS_ONLY
     return Plan(attachments, copies, extra, status, defines, context, per_cpu_offset, doubts)
 

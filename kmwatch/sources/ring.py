@@ -16,10 +16,10 @@ from kmwatch.kernel.cgroups import Cgroups
 from kmwatch.schema import Kind, Stacks
 from kmwatch.scramble import Scrambler
 from kmwatch.sources.pairs import Pairs
-from kmwatch.sources.running import RunningKernel
+from kmwatch.sources.running import Again, RunningKernel
 
 _RECORD = schema.dtype("ring_record")
-_KEY, _TASK, _STACK = schema.dtype("ledger_key"), schema.dtype("task_name"), schema.dtype("stack")
+_KEY, _TASK = schema.dtype("ledger_key"), schema.dtype("task_name")
 _WORDS = _RECORD.itemsize // 8
 _KEY_WORDS = slice(1, 1 + _KEY.itemsize // 8)
 _BUSY = np.uint32(1 << 31)
@@ -101,7 +101,7 @@ class RingRecorder:
 
     def __enter__(self) -> Self:
         rings, pages = self._sizes
-        self._kernel.open("events.c", {"RINGS": rings, "RING_PAGES": pages, "STACKS": self._stacks}, again=True)
+        self._kernel.open("events.c", {"RINGS": rings, "RING_PAGES": pages, "STACKS": self._stacks}, again=Again.ALL)
         programs = self._kernel.programs
         try:
             self._rings = [_Ring(programs.descriptor(f"ring{at}"), pages) for at in range(rings)]
@@ -211,7 +211,7 @@ class RingRecorder:
         if _unknown(columns["task"], self.meta.tasks):
             self._learn_tasks()
         if _unknown(columns["stack"], self.meta.stacks):
-            self._learn_stacks()
+            self._kernel.learn_stacks()
 
     def _learn_tasks(self) -> None:
         numbers, names = self._kernel.programs.read_hash("tasks", np.dtype("<u4"), _TASK)
@@ -225,13 +225,6 @@ class RingRecorder:
         for number, name in new:
             comm = name["comm"].tobytes().partition(b"\0")[0].decode("utf-8", "backslashreplace")
             self.meta.tasks[number] = Task(comm, self._cgroups.path(int(name["cgroup"])))
-
-    def _learn_stacks(self) -> None:
-        numbers, stacks = self._kernel.programs.read_hash("stacks", np.dtype("<u4"), _STACK)
-        for number, stack in zip(numbers.tolist(), stacks[:, 0], strict=True):
-            if number not in self.meta.stacks:
-                frames = stack["frames"][stack["frames"] != 0]
-                self.meta.stacks[number] = tuple(self._kernel.sites(frames).tolist())
 
     def _trust(self) -> Trust:
         trust = self._kernel.trust()

@@ -3,6 +3,7 @@
 Sources read what the programs keep; what the ledger in the kernel and the recording of events have in common is here.
 """
 
+import enum
 import mmap
 import os
 import platform
@@ -22,17 +23,26 @@ from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.kept import Kept
 from kmwatch.kernel.symbols import UNKNOWN, Symbols
 from kmwatch.schema import Counter, Kind, Phase, Way
-from kmwatch.sources.bpf import Programs, possible_cpus
+from kmwatch.sources.bpf import Attachment, Programs, possible_cpus
 from kmwatch.sources.freelists import FreeLists
 from kmwatch.sources.meter import Meter
 from kmwatch.sources.plan import make_plan
 
-_TABLE, _CONFIG, _CACHE = schema.dtype("table"), schema.dtype("config"), schema.dtype("cache_info")
+_TABLE, _CONFIG, _CACHE, _STACK = (schema.dtype(name) for name in ("table", "config", "cache_info", "stack"))
 _LOOK_AFTER = 1.0  # seconds between two readings of /proc/zoneinfo, which is long where there are many CPUs
 # Seconds between two readings of kallsyms because of an address that it did not have; twice as long each time in vain.
 _RELOAD_AFTER, _RELOAD_AT_LAST = 5.0, 3600.0
 _MODULES = Path("/proc/modules")
 _CALIBRATION_PAGES = 16
+
+
+class Again(enum.Enum):
+    """Which programs have a second copy, for what comes while they run (bpf/again.h).
+
+    None; those that release, so that what is held is right; all that are busy, so that nothing is lost.
+    """
+
+    NONE, RELEASES, ALL = range(3)
 
 
 class RunningKernel:
@@ -67,6 +77,7 @@ class RunningKernel:
         self._free_lists: FreeLists | None = None
         self._losses = Trust()
         self._missed: int | None = None
+        self._again = False
         self._memory_at = -_LOOK_AFTER
         self._patience, self._reload_after = patience, _RELOAD_AFTER
         self._meter: Meter | None = None
@@ -87,14 +98,15 @@ class RunningKernel:
             raise NotPossibleError("the kernel is not being watched: use the source as a context manager")
         return self._meter
 
-    def open(self, source: str, defines: dict[str, int] | None = None, *, again: bool = False) -> None:
+    def open(self, source: str, defines: dict[str, int], again: Again = Again.NONE) -> None:
         """Compile a C file, attach its programs, calibrate them, and let them count.
 
-        With `again`, the C file has second copies of the busy programs (bpf/again.h), which are used where they can be.
+        Second copies of programs are used where they can be.
         """
         plan = self.plan
-        copies = plan.copies if again else ()
-        wanted = {**plan.defines, **(defines or {}), **({"AGAIN": 1} if copies else {})}
+        copies = plan.copies if again == Again.ALL else _releasing(plan.copies) if again == Again.RELEASES else ()
+        self._again = again == Again.ALL and bool(copies)
+        wanted = {**plan.defines, **defines, **({"AGAIN": 1} if self._again else {})}
         programs = Programs(source, plan.attachments + plan.calibrators + copies, wanted)
         try:
             programs.write_array("text_table", _table(self._symbols.allocator_text))
@@ -105,7 +117,7 @@ class RunningKernel:
                 self.notes.append("calibration saw no allocation of kmwatch's own: the context is unknown")
             self._free_lists = FreeLists(programs, wanted, self._zones)
             programs.detach(plan.calibrators)
-            if not programs.read_array("config", _CONFIG, Way.RAW)["preempt_depth"][0]:
+            if self._again and not programs.read_array("config", _CONFIG, Way.RAW)["preempt_depth"][0]:
                 programs.detach(copies)
             _enter(programs, Phase.COUNTING)
         except BaseException:
@@ -115,6 +127,10 @@ class RunningKernel:
         self.notes += [self._free_lists.doubt] if self._free_lists.doubt else []
         self.trust()  # what was missed until now is of no interest
         self._meter = Meter(programs, self._patience)
+
+    def give_up_copies(self) -> None:
+        """Detach the second copies; from now on what their firsts are skipped for is lost."""
+        self.programs.detach(tuple(each for each in self.programs.attachments if each.again))
 
     def stop(self) -> None:
         """Count no more, at once; then detach, which takes a while. The maps stay readable."""
@@ -168,6 +184,14 @@ class RunningKernel:
             self._sites[address] = len(self.meta.sites) - 1
         return self._sites[address]
 
+    def learn_stacks(self) -> None:
+        """Bring meta.stacks up to date."""
+        numbers, stacks = self.programs.read_hash("stacks", np.dtype("<u4"), _STACK)
+        for number, stack in zip(numbers.tolist(), stacks[:, 0], strict=True):
+            if number not in self.meta.stacks:
+                frames = stack["frames"][stack["frames"] != 0]
+                self.meta.stacks[number] = tuple(self.sites(frames).tolist())
+
     def learn_memory(self) -> None:
         """Bring up to date meta.failures, the latest of each row with what was free then, and meta.memory."""
         if self._free_lists:
@@ -211,7 +235,7 @@ class RunningKernel:
     def _skipped(self) -> int:
         """Events that no program saw: those that firsts were skipped for, without those that their copies caught."""
         missed = {each: self.programs.missed(each) for each in self.programs.attachments if not each.again}
-        if any(each.again for each in self.programs.attachments):
+        if self._again:
             caught = self.programs.read_arrays("caught", np.dtype("<u8"), self.cpus).sum(axis=1)
             # An ordinary tracepoint's program may not count what it is skipped for: nothing is more than caught.
             missed = {
@@ -219,6 +243,10 @@ class RunningKernel:
                 for each, count in missed.items()
             }
         return sum(missed.values())
+
+
+def _releasing(copies: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
+    return tuple(each for each in copies if {Kind.KFREE, Kind.CACHE_FREE}.intersection(each.probe.kinds))
 
 
 def _modules(file: Kept) -> list[list[bytes]]:
@@ -277,6 +305,7 @@ def _calibrate(programs: Programs, per_cpu_offset: int) -> bool:
     for way, config in zip(Way, seen, strict=True):
         config["self_tgid"] = max(each["self_tgid"] for each in seen)
         programs.write_array("config", config, way)
+    programs.write_array("config", seen[Way.RAW], Way.AGAIN)  # it saw only what its first was skipped for
     return any(config["samples"][0] for config in seen)
 
 

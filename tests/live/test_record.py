@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from kmwatch.batch import KEY
@@ -120,27 +119,6 @@ def test_ordinary_tracepoints_record_too(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert ask(directory, query.format(MESSAGE)) == [("kmalloc", 1009, 1009 * 748)]
     assert ask(directory, query.format((*PAYLOAD, ""))) == [("kmalloc", 101, 101 * 20024)]
-
-
-def test_what_interrupts_free_is_not_lost(workload: Workload) -> None:
-    """The kernel skips a program that is running already; its copy sees what the first missed, and nothing else."""
-    with RingRecorder(frozenset(Kind), Stacks.PAGES, lambda: True) as recorder:
-        programs = recorder._kernel.programs
-        copied = {each.probe for each in programs.attachments if each.again}
-        if not copied:
-            pytest.skip("no second copies here: this kernel's raw prototypes or its preempt_count are not known")
-        workload.run("busy", 3)
-        missed = {each.probe.event: programs.missed(each) for each in programs.attachments if not each.again}
-        caught = programs.read_arrays("caught", np.dtype("<u8"), recorder._kernel.cpus).sum(axis=1)
-        lost = sum(segment.trust.lost for segment in recorder.segments())
-
-    assert sum(missed[probe.event] for probe in copied) > 0
-    assert {probe.event: missed[probe.event] for probe in copied} == {
-        probe.event: int(caught[probe.kinds[0]]) for probe in copied
-    }
-    assert lost == sum(recorder.unrecorded.values()) + sum(
-        count for event, count in missed.items() if event not in {probe.event for probe in copied}
-    )
 
 
 def test_stacks_end_at_the_site(tmp_path: Path, workload: Workload) -> None:

@@ -22,7 +22,7 @@ class Programs:
         probes = {each.event: each for each in PROBES}
         self.attachments = (
             Attachment(probes["kmalloc"], Way.RAW),
-            Attachment(probes["kmalloc"], Way.RAW, again=True),
+            Attachment(probes["kmalloc"], Way.AGAIN),
             Attachment(probes["kfree"], Way.RAW),
         )
 
@@ -83,13 +83,15 @@ def test_nothing_run_is_nothing_known(statistics: list[str]) -> None:
 def test_each_kind_has_its_own_price_as_soon_as_it_ran_often(statistics: list[str]) -> None:
     programs = Programs()
     one = metered(programs)
-    programs.ran = {"kmalloc": (200_000, 2000), "kmalloc_again": (0, 0), "kfree": (50_000, 1000)}
+    programs.ran = {"kmalloc": (200_000, 2000), "kmalloc_again": (60_000, 2000), "kfree": (50_000, 1000)}
     one.look()
-    each = one.seconds_by_kind()
+    each, again = one.seconds_by_kind(), one.seconds_again()
 
     assert each[Kind.KMALLOC] == pytest.approx(100e-9)
     assert each[Kind.KFREE] == pytest.approx(50e-9)
-    assert each[Kind.PAGE_ALLOC] == pytest.approx(250_000 / 3000 * 1e-9)  # did not run: the mean
+    assert again[Kind.KMALLOC] == pytest.approx(30e-9)
+    assert again[Kind.KFREE] == 0
+    assert each[Kind.PAGE_ALLOC] == pytest.approx(310_000 / 3000 * 1e-9)  # did not run: the mean
     assert statistics == ["on", "off"]
 
 
@@ -116,10 +118,15 @@ def test_it_measures_as_long_as_that_is_needed_and_never_again(statistics: list[
 def test_a_load_is_charged_for_what_was_kept_and_left_out() -> None:
     kept, left_out, each = np.zeros(KINDS, np.int64), np.zeros(KINDS, np.int64), np.zeros(KINDS)
     kept[Kind.KMALLOC], left_out[Kind.KMALLOC], each[Kind.KMALLOC] = 100, 300, 1e-6
-    share = np.ones(KINDS)
+    again, share = np.zeros(KINDS), np.ones(KINDS)
 
-    assert Load(1.0, kept, left_out, each).cost() == pytest.approx(100e-6 + 300e-6 * LEFT_OUT_SHARE)
-    assert Load(1.0, kept, left_out, each).cost_if(share) == pytest.approx(400e-6)
-    assert Load(1.0, kept, left_out, each, measured=0.5).cost() == 0.5
-    assert Load(1.0, kept, left_out, each, measured=0.5).cost_if(share) == pytest.approx(400e-6)
+    assert Load(1.0, kept, left_out, each, again).cost() == pytest.approx(100e-6 + 300e-6 * LEFT_OUT_SHARE)
+    assert Load(1.0, kept, left_out, each, again).cost_if(share, again=True) == pytest.approx(400e-6)
+    assert Load(1.0, kept, left_out, each, again, measured=0.5).cost() == 0.5
+    assert Load(1.0, kept, left_out, each, again, measured=0.5).cost_if(share, again=True) == pytest.approx(400e-6)
     assert Load.nothing().cost() == 0
+
+    again[Kind.KMALLOC] = 1e-7
+    assert Load(1.0, kept, left_out, each, again).cost() == pytest.approx(100e-6 + 300e-6 * LEFT_OUT_SHARE + 400e-7)
+    assert Load(1.0, kept, left_out, each, again).cost_if(share, again=True) == pytest.approx(440e-6)
+    assert Load(1.0, kept, left_out, each, again).cost_if(share, again=False) == pytest.approx(400e-6)

@@ -195,7 +195,7 @@ def test_over_the_budget_it_leaves_out_and_says_so(capfd: pytest.CaptureFixture[
     counts = np.zeros(KINDS, np.int64)
     counts[Kind.KMALLOC] = 10_000
     # Each reading tells of ten seconds: two and the limit is passed for long enough.
-    running.source.load = Load(10.0, counts, counts * 0, np.full(KINDS, 1e-3))
+    running.source.load = Load(10.0, counts, counts * 0, np.full(KINDS, 1e-3), np.zeros(KINDS))
     running.run(lambda: wait_until(lambda: running.source.restrained, 10, "something to be left out"))
 
     assert running.source.restrained[0][1] > 0

@@ -1,0 +1,92 @@
+"""What grows: how much of each site is held, looked at again and again, and a slope that outliers do not bend."""
+
+from typing import Any
+
+import numpy as np
+
+from kmwatch.held import Held
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BY = ("kind", "site", "cache")
+GROWN = np.dtype(
+    [
+        *((name, "<u4") for name in BY),
+        ("objects", "<i8"),
+        ("bytes", "<i8"),
+        ("objects_per_second", "<f8"),
+        ("bytes_per_second", "<f8"),
+        ("rising", "<f8"),
+    ]
+)
+"""One site: what it holds now, the median of the slopes between any two looks (Theil and Sen), and the share of looks
+at which it held no less than at the one before."""
+
+_LOOKS = 64  # at most; then every other one is forgotten
+
+
+class Growth:
+    """The looks so far: a column for each site, a row for each look."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._times: list[float] = []
+        self._looks: list[Array] = []
+        self._every, self._turn = 1, 0
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, at: float, held: Held) -> None:
+        """What is held at a time, in seconds of any clock. Where there are many looks, not each of them is kept."""
+        self._turn += 1
+        if self._turn % self._every:
+            return
+        rows = held.grouped(*BY)
+        keys = zip(*(rows[name].tolist() for name in BY), strict=True)
+        numbers = [self._numbers.setdefault(key, len(self._numbers)) for key in keys]
+        look = np.zeros((len(self._numbers), 2), np.int64)
+        look[numbers, 0], look[numbers, 1] = rows["objects"], rows["bytes_allocated"]
+        self._times.append(at)
+        self._looks.append(look)
+        if len(self._times) > _LOOKS:
+            self._times, self._looks, self._every = self._times[::2], self._looks[::2], 2 * self._every
+
+    def series(self, kind: int, site: int, cache: int) -> Array:
+        """The bytes that a site held at each look; nothing where it never held anything."""
+        number = self._numbers.get((kind, site, cache))
+        if number is None:
+            return np.zeros(0, np.int64)
+        return np.array([look[number, 1] if number < len(look) else 0 for look in self._looks], np.int64)
+
+    def rows(self) -> Array:
+        """All sites (GROWN), in no particular order; slopes are 0 until there are two looks."""
+        found = np.zeros(len(self._numbers), GROWN)
+        if not len(found):
+            return found
+        for name, column in zip(BY, zip(*self._numbers, strict=True), strict=True):
+            found[name] = column
+        looks = self._matrix()
+        found["objects"], found["bytes"] = looks[-1, :, 0], looks[-1, :, 1]
+        steps = np.diff(looks[:, :, 1], axis=0)
+        found["rising"] = (steps >= 0).mean(axis=0) if len(steps) else 0.0
+        # What does not hold more than at first has no slope that anybody asks for.
+        more = np.flatnonzero(looks[-1, :, 1] > looks[0, :, 1])
+        for at in more.tolist():
+            found["objects_per_second"][at] = _slope(self._times, looks[:, at, 0])
+            found["bytes_per_second"][at] = _slope(self._times, looks[:, at, 1])
+        return found
+
+    def _matrix(self) -> Array:
+        """(looks, sites, 2): objects and bytes; a site held nothing before it was first seen."""
+        matrix = np.zeros((len(self._looks), len(self._numbers), 2), np.int64)
+        for at, look in enumerate(self._looks):
+            matrix[at, : len(look)] = look
+        return matrix
+
+
+def _slope(times: list[float], values: Array) -> float:
+    """The median of the slopes between any two points, per second."""
+    first, second = np.triu_indices(len(times), 1)
+    moments = np.array(times)
+    return float(np.median((values[second] - values[first]) / (moments[second] - moments[first])))

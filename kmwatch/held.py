@@ -1,0 +1,144 @@
+"""What is held: objects from their allocation to their release, grouped, with how far an estimate may be off.
+
+The kernel's table (bpf/held.h) and the pairing of a capture's events give the same thing: a tally for each key.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kmwatch.batch import KEY, ROW, Meta, Rows, sized
+from kmwatch.events import KEY_TYPE
+from kmwatch.runs import runs
+from kmwatch.witness import Witness
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BUCKETS = 32
+"""Of times, by binary logarithm of units of 1024 ns: 0 is below 2 µs, 10 about a millisecond, 20 a second."""
+
+_TIMES = ("<i8", (BUCKETS,))
+TALLY = np.dtype(
+    [
+        ("sampled", "<i8"),
+        ("requested", "<i8"),
+        ("waste_squares", "<f8"),
+        ("ages", *_TIMES),
+        ("released", "<i8"),
+        ("elsewhere", "<i8"),
+        ("unseen", "<i8"),
+        ("lifetimes", *_TIMES),
+    ]
+)
+"""Of one key. Looked at, not scaled: sampled objects that are held, the bytes that these asked for, the squares of what
+each wastes (0 where all are looked at), their ages. Scaled already: objects released with an event, of which on another
+CPU; released without one, for they were handed out again; the lifetimes of the former."""
+
+GROUP = ("kind", "site", "cache", "gfp", "bytes_alloc", "via", "order")
+HELD = np.dtype(
+    [
+        *((name, *KEY_TYPE.fields[name][:1]) for name in GROUP),  # type: ignore[index]
+        ("sampled", "<i8"),
+        ("objects", "<i8"),
+        ("bytes_requested", "<i8"),
+        ("bytes_allocated", "<i8"),
+        ("bytes_squares", "<f8"),
+        ("waste_squares", "<f8"),
+        *((name, *TALLY.fields[name][:1]) for name in ("ages", "released", "elsewhere", "unseen", "lifetimes")),  # type: ignore[index]
+    ]
+)
+"""One row of what is held, scaled to all objects; `sampled` are those looked at, and the squares are theirs."""
+
+SUMMED = tuple(name for name in HELD.names or () if name not in GROUP)
+_SURE = 2.576  # standard deviations: 99 of 100 estimates are within
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is held at one time, of what was allocated since the watching began.
+
+    rows: dtype HELD. bits: one object of 2^bits was looked at. refused: objects that no room was found for.
+    stacks: (n, 3) of kind, site, and number of the stack in Meta.stacks, one for each sampled object that has one.
+    before, now: what the kernel says, when the watching began and at that time; None where it was not asked.
+    """
+
+    rows: Rows
+    bits: int = 0
+    refused: int = 0
+    stacks: Array = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    before: Witness | None = None
+    now: Witness | None = None
+
+    def grown(self, cache: str) -> tuple[int, int] | None:
+        """By how many objects the kernel's own count of a cache grew, and the objects of one slab; None without one."""
+        if not self.before or not self.now or cache not in self.now.slabs:
+            return None
+        active, per_slab = self.now.slabs[cache]
+        return active - self.before.slabs.get(cache, (0, 0))[0], per_slab
+
+    def grouped(self, *columns: str) -> Rows:
+        """The rows added up by some columns of GROUP; the others are 0."""
+        order, starts = runs([self.rows[name] for name in columns], len(self.rows))
+        summed = np.zeros(len(starts), HELD)
+        if len(starts):
+            rows = self.rows[order]
+            for name in columns:
+                summed[name] = rows[name][starts]
+            for name in SUMMED:
+                summed[name] = np.add.reduceat(rows[name], starts, axis=0)
+        return summed
+
+
+def of_tallies(keys: Rows, tallies: Array, meta: Meta, bits: int) -> Held:
+    """What is held, from a tally (TALLY) for each key (KEY_TYPE); one object of 2^bits was looked at."""
+    rows = np.zeros(len(keys), ROW)
+    for name in KEY:
+        rows[name] = keys[name]
+    rows["count"], rows["bytes_requested"] = tallies["sampled"], tallies["requested"]
+    rows = sized(rows, meta)
+    held = np.zeros(len(keys), HELD)
+    for name in GROUP:
+        held[name] = keys[name]
+    for name in ("ages", "released", "elsewhere", "unseen", "lifetimes", "sampled", "waste_squares"):
+        held[name] = tallies[name]
+    held["objects"] = rows["count"] << bits
+    held["ages"] <<= bits
+    for name in ("bytes_requested", "bytes_allocated"):
+        held[name] = rows[name] << bits
+    held["bytes_squares"] = rows["bytes_allocated"].astype(float) ** 2 / np.maximum(rows["count"], 1)
+    return Held(Held(held).grouped(*GROUP), bits)
+
+
+def bounds(total: float, squares: float, bits: int) -> tuple[int, int]:
+    """Between what a sum over all objects lies, in 99 cases of 100.
+
+    Args:
+        total: the estimate.
+        squares: of what each object that was looked at adds to it, summed.
+        bits: one of 2^bits was looked at; 0 means that the sum is exact.
+
+    The sample is binomial. As many objects of one size, whose sum and sum of squares are these, make a score interval,
+    which holds for few objects as well.
+    """
+    if not bits or total <= 0 or squares <= 0:
+        return round(total), round(total)
+    share = 2.0**-bits
+    looked_at = total * share
+    like, each = looked_at**2 / squares, squares / looked_at
+    spread = _SURE**2 * (1 - share)
+    middle, reach = like + spread / 2, (spread * like + spread**2 / 4) ** 0.5
+    low, high = ((middle + sign * reach) * each / share for sign in (-1, 1))
+    return round(max(low, looked_at)), int(np.ceil(high))
+
+
+def bucket_of(nanoseconds: Array) -> Array:
+    """The bucket of each time, as lifetime_bucket() of bpf/held.h has it."""
+    units = np.maximum(nanoseconds >> 10, 1).astype(np.float64)
+    buckets: Array = np.minimum(np.frexp(units)[1] - 1, BUCKETS - 1)
+    return buckets
+
+
+def bucket_seconds(bucket: float) -> float:
+    """The time at which a bucket begins, in seconds."""
+    return float(2.0**bucket * 1024e-9)
