@@ -12,7 +12,7 @@
 #define RELEASED_ROWS 16384
 #define PAGE_OBJECT (1ULL << 52) /* beside a page frame number: no address of the kernel is there */
 #define ELSEWHERE (VIA_SLAB | VIA_VMALLOC | VIA_PERCPU)
-#define LIFETIMES 32
+#define LIFETIMES 40
 
 BPF_ARRAY(sample, struct sample, 1);
 BPF_HASH(held, u64, struct held, HELD_ROWS);
@@ -50,10 +50,10 @@ static __always_inline struct released *released_row(struct held *object)
 	return row;
 }
 
-/* Binary logarithm of a time in microseconds (of 1024 ns), 0 below two of them. */
+/* Binary logarithm of a time in units of 128 ns, 0 below two of them. */
 static __always_inline u32 lifetime_bucket(u64 nanoseconds)
 {
-	u64 rest = nanoseconds >> 10;
+	u64 rest = nanoseconds >> 7;
 	u32 bucket = 0;
 
 #pragma unroll
@@ -63,7 +63,7 @@ static __always_inline u32 lifetime_bucket(u64 nanoseconds)
 			bucket += shift;
 		}
 	}
-	return bucket < LIFETIMES ? bucket : LIFETIMES - 1;
+	return bucket;
 }
 
 static __always_inline u64 object_id(u8 kind, u64 ptr)
@@ -106,7 +106,7 @@ static __always_inline void hold(void *ctx, struct ledger_key *key, u64 ptr, u64
 /* An object is given back, whoever does it. */
 static __always_inline void release(u8 kind, u64 ptr)
 {
-	u64 id = object_id(kind, ptr), lived;
+	u64 id = object_id(kind, ptr);
 	struct sample *now = sample_of(id);
 	struct held *object = now ? held.lookup(&id) : NULL;
 	struct released *row;
@@ -117,9 +117,10 @@ static __always_inline void release(u8 kind, u64 ptr)
 	if (row) {
 		u64 stands_for = 1ULL << now->bits;
 
-		lived = bpf_ktime_get_ns() - object->time;
+		u32 bucket = lifetime_bucket(bpf_ktime_get_ns() - object->time);
+
 		__sync_fetch_and_add(&row->count, stands_for);
-		__sync_fetch_and_add(&row->lifetime[lifetime_bucket(lived) & (LIFETIMES - 1)], stands_for);
+		__sync_fetch_and_add(&row->lifetime[bucket < LIFETIMES ? bucket : LIFETIMES - 1], stands_for);
 		if (object->cpu != bpf_get_smp_processor_id())
 			__sync_fetch_and_add(&row->elsewhere, stands_for);
 	}

@@ -66,7 +66,7 @@ struct released {
 	__u64 count;        /* given back, with an event; count */
 	__u64 elsewhere;    /* of which on another CPU than where they were allocated; count */
 	__u64 unseen;       /* handed out again though no event had given them back; count */
-	__u64 lifetime[32]; /* of those given back, by binary logarithm of the time in 1024 ns; count */
+	__u64 lifetime[40]; /* of those given back, by binary logarithm of the time in 128 ns; count */
 };
 
 /* Which objects are in the sample; written by Python, except `refused`. */

@@ -15,8 +15,8 @@ from kmwatch.witness import Witness
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BUCKETS = 32
-"""Of times, by binary logarithm of units of 1024 ns: 0 is below 2 µs, 10 about a millisecond, 20 a second."""
+BUCKETS = 40
+"""Of times, by binary logarithm of units of 128 ns: 2 ends at a microsecond, 12 at a millisecond, 22 at a second."""
 
 _TIMES = ("<i8", (BUCKETS,))
 TALLY = np.dtype(
@@ -134,11 +134,40 @@ def bounds(total: float, squares: float, bits: int) -> tuple[int, int]:
 
 def bucket_of(nanoseconds: Array) -> Array:
     """The bucket of each time, as lifetime_bucket() of bpf/held.h has it."""
-    units = np.maximum(nanoseconds >> 10, 1).astype(np.float64)
+    units = np.maximum(nanoseconds >> 7, 1).astype(np.float64)
     buckets: Array = np.minimum(np.frexp(units)[1] - 1, BUCKETS - 1)
     return buckets
 
 
-def bucket_seconds(bucket: float) -> float:
-    """The time at which a bucket begins, in seconds."""
-    return float(2.0**bucket * 1024e-9)
+def bucket_end(bucket: int) -> float:
+    """The time at which a bucket ends, in seconds; the last one has no end, and is told to begin there."""
+    return float(2.0 ** min(bucket + 1, BUCKETS - 1) * 128e-9)
+
+
+def median_seconds(times: Array) -> float | None:
+    """Where the bucket ends that the median of a histogram of times lies in, in seconds; None for an empty one."""
+    total = int(times.sum())
+    if not total:
+        return None
+    return bucket_end(int(np.searchsorted(np.cumsum(times), total / 2)))
+
+
+_CHURN = ((1.1e-6, "sub-µs"), (1.1e-3, "µs"), (1.1, "ms"))
+_PERMANENT = 0.5  # of the objects that were allocated: as many held make it so
+
+
+def churn(row: Any) -> str:
+    """How long the objects of a row live: sub-µs, µs, ms, s, or permanent; "" where there are none.
+
+    Permanent is what mostly stays; of the rest the median of those released with an event tells. µs is up to a
+    millisecond, ms up to a second.
+    """
+    allocated = int(row["objects"] + row["released"] + row["unseen"])
+    if not allocated:
+        return ""
+    if row["objects"] >= _PERMANENT * allocated:
+        return "permanent"
+    median = median_seconds(row["lifetimes"])
+    if median is None:
+        return ""
+    return next((word for most, word in _CHURN if median <= most), "s")
