@@ -17,11 +17,18 @@ GROWN = np.dtype(
         ("objects_per_second", "<f8"),
         ("bytes_per_second", "<f8"),
         ("rising", "<f8"),
+        ("early", "<f8"),
+        ("late", "<f8"),
+        ("noise", "<f8"),
     ]
 )
-"""One site: what it holds now, the median of the slopes between any two looks (Theil and Sen), and the share of looks
-at which it held no less than at the one before."""
+"""One site: what it holds now, the median of the slopes between any two looks (Theil and Sen), and the share of any two
+looks of which the later one has more.
 
+early, late: by how many objects the median of the middle third of the looks is above that of the first, and that of the
+last above the middle one's. noise: the median distance of a look from the line, in objects."""
+
+_THIRDS = 3
 _LOOKS = 64  # at most; then every other one is forgotten
 
 
@@ -68,13 +75,16 @@ class Growth:
             found[name] = column
         looks = self._matrix()
         found["objects"], found["bytes"] = looks[-1, :, 0], looks[-1, :, 1]
-        steps = np.diff(looks[:, :, 1], axis=0)
-        found["rising"] = (steps >= 0).mean(axis=0) if len(steps) else 0.0
         # What does not hold more than at first has no slope that anybody asks for.
         more = np.flatnonzero(looks[-1, :, 1] > looks[0, :, 1])
         for at in more.tolist():
-            found["objects_per_second"][at] = _slope(self._times, looks[:, at, 0])
-            found["bytes_per_second"][at] = _slope(self._times, looks[:, at, 1])
+            found["objects_per_second"][at] = np.median(_slopes(self._times, looks[:, at, 0]))
+            slopes = _slopes(self._times, looks[:, at, 1])
+            found["bytes_per_second"][at], found["rising"][at] = np.median(slopes), (slopes > 0).mean()
+            found["noise"][at] = _noise(self._times, looks[:, at, 0], found["objects_per_second"][at])
+        if len(looks) >= _THIRDS:
+            first, middle, last = (np.median(third, axis=0) for third in np.array_split(looks[:, :, 0], _THIRDS))
+            found["early"], found["late"] = middle - first, last - middle
         return found
 
     def _matrix(self) -> Array:
@@ -85,8 +95,15 @@ class Growth:
         return matrix
 
 
-def _slope(times: list[float], values: Array) -> float:
-    """The median of the slopes between any two points, per second."""
+def _slopes(times: list[float], values: Array) -> Array:
+    """The slopes between any two points, per second."""
     first, second = np.triu_indices(len(times), 1)
     moments = np.array(times)
-    return float(np.median((values[second] - values[first]) / (moments[second] - moments[first])))
+    slopes: Array = (values[second] - values[first]) / (moments[second] - moments[first])
+    return slopes
+
+
+def _noise(times: list[float], values: Array, slope: float) -> float:
+    """The median distance of the values from the line of that slope through their middle."""
+    rest = values - slope * np.array(times)
+    return float(np.median(np.abs(rest - np.median(rest))))

@@ -18,15 +18,24 @@ def parse(text: str | None, start: float, option: str) -> float | None:
     """
     if text is None:
         return None
-    if text and (span := _SPAN.fullmatch(text)):
-        hours, minutes, seconds = (float(part or 0) for part in span.groups())
-        return hours * 3600 + minutes * 60 + seconds
+    span = duration(text)
+    if span is not None:
+        return span
     point = _point(text, start)
     if point is None:
         raise UsageError(f"{option} {text!r:.40} is no point in time: 12.5, 1m30s, 14:03:07 or 2026-11-22T14:03")
     if not start:
         raise UsageError(f"{option} {text!r:.40}: when this capture began is not known; give seconds since its start")
     return point - start
+
+
+def duration(text: str) -> float | None:
+    """The seconds of 12.5, 90s, 1m30 or 2h; None for anything else."""
+    span = _SPAN.fullmatch(text) if text and text.isascii() else None
+    if not span:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in span.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def _point(text: str, start: float) -> float | None:

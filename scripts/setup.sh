@@ -68,6 +68,7 @@ depmod kmod
 setpriv util-linux
 make make
 gcc gcc
+stress-ng stress-ng
 ld binutils
 /usr/include/stdio.h libc6-dev
 /usr/lib/x86_64-linux-gnu/libelf.so.1 libelf1

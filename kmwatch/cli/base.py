@@ -11,6 +11,7 @@ import click
 
 from kmwatch import __version__
 from kmwatch.errors import UsageError
+from kmwatch.timespec import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,40 @@ CONFIG = click.option(
     help="Thresholds of the rules, as docs/rules.md lists them; ./kmwatch.toml where there is one.",
 )
 DIMENSIONS = ("site", "cache", "gfp", "zone", "context", "comm", "cgroup", "module")
-SECONDS = click.FloatRange(min=0, min_open=True)
+
+
+class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
+    """A length of time in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds; a usage error for what is no length of time, or none at all."""
+        seconds = duration(str(value))
+        if not seconds:
+            self.fail(f"{value!r:.40} is no length of time: 12.5, 90s, 5m, 1h30m", param, ctx)
+        return seconds
+
+
+class _Sample(click.ParamType):  # type: ignore[type-arg]
+    """Which share of objects is looked at, as the binary logarithm of one in how many."""
+
+    name = "1/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The logarithm; a usage error for what is no power of two up to 65536."""
+        every = str(value).removeprefix("1/")
+        number = int(every) if every.isascii() and every.isdigit() and len(every) < 6 else 0
+        if number not in {1 << bits for bits in range(_MOST_BITS + 1)}:
+            self.fail(f"{value!r:.40} is no sample: 1 for every object, or 1/2, 1/4, 1/8, 1/16 …", param, ctx)
+        return number.bit_length() - 1
+
+
+_MOST_BITS = 16
+SECONDS = _Seconds()
+SAMPLE = click.option(
+    "--sample", type=_Sample(), default="1/16", show_default=True, help="Look at one object of so many; 1 at all."
+)
 
 
 class Group(click.Group):

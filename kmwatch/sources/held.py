@@ -103,19 +103,27 @@ class HeldTable:
     def _choose(self, bits: int) -> None:
         self.bits = bits
         self._sample["bits"] = bits
-        self._sample["mask"] = (1 << _WORD) - (1 << (_WORD - bits)) if bits else 0
+        self._sample["mask"] = mask_of(bits)
         self._sample["refused"] = self._programs.read_array("sample", _SAMPLE)["refused"]
         self._programs.write_array("sample", self._sample)
 
     def _in_sample(self, ids: Array) -> Array:
-        """Which of them are, as in_sample() of bpf/held.h has it."""
-        key = self._sample["key"][0]
-        with np.errstate(over="ignore"):
-            mixed = ids * key
-            mixed ^= mixed >> np.uint64(29)
-            mixed *= key
-        chosen: Array = mixed & self._sample["mask"][0] == 0
-        return chosen
+        return in_sample(ids, self._sample["key"][0], self._sample["mask"][0])
+
+
+def in_sample(ids: Array, key: np.uint64, mask: np.uint64) -> Array:
+    """Which objects are in the sample: the same as bpf/held.h finds."""
+    with np.errstate(over="ignore"):
+        mixed = ids * key
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= key
+    chosen: Array = mixed & mask == 0
+    return chosen
+
+
+def mask_of(bits: int) -> int:
+    """The bits of the hash that are 0 for one object of 2^bits: its uppermost."""
+    return (1 << _WORD) - (1 << (_WORD - bits)) if bits else 0
 
 
 def _words(keys: Array) -> Array:

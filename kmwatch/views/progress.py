@@ -5,6 +5,8 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.text import Text
 
 from kmwatch.units import number, seconds, short, size
@@ -37,6 +39,39 @@ class Progress:
         """The last line, also where there is no terminal: what was kept, and how to look at it."""
         self._live.stop()
         self._console.print(Text(f"{line(data)}: kmwatch report {where}"), soft_wrap=True)
+
+
+class Bar:
+    """A context manager: a bar of how much of a known time has passed, on a terminal only.
+
+    Args:
+        words: what is being done.
+        whole: the time that it takes, in seconds.
+    """
+
+    def __init__(self, words: str, whole: float) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[news]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Bars(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._progress.add_task(words, total=whole, news="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, passed: float, news: str) -> None:
+        """So many seconds have passed, and what there is to be told."""
+        self._progress.update(self._task, completed=passed, news=news)
 
 
 def line(data: dict[str, Any]) -> str:

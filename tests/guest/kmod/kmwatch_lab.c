@@ -9,6 +9,7 @@
  *
  * op	 kmalloc kzalloc krealloc kvmalloc cache get_free_pages alloc_pages vmalloc vzalloc percpu ioremap, or release
  * ctx	 process (default) spin preempt bh rcu irqsoff softirq tasklet hardirq irqwork workqueue
+ * keep N, with flags=hold: keep one object of N and free the others at once, a leak; 1 by default
  * flags hold (keep until op=release), until_failure (stop at the first failure, or at that of failures=N; free before
  *	 returning), ctor (of the cache); exhausted, fragmented: the state that memory is in meanwhile, see
  *	 lab_fill_memory(); several with commas
@@ -116,7 +117,7 @@ struct lab_ctx;
 struct lab_request {
 	const struct lab_op *op; /* NULL: release */
 	const struct lab_ctx *ctx;
-	unsigned int n, order, align, flags, failures;
+	unsigned int n, order, align, flags, failures, keep;
 	unsigned long size; /* of each allocation, that of 2^order pages included */
 	gfp_t gfp;
 };
@@ -425,7 +426,7 @@ static void lab_allocate(void)
 		lab_result.done++;
 		if (request->op->alloc == lab_kvmalloc && is_vmalloc_addr(object))
 			lab_result.vmapped++;
-		if (lab_batch)
+		if (lab_batch && i % request->keep == 0)
 			lab_batch->objects[lab_batch->count++] = object;
 		else
 			request->op->free(object, request->order);
@@ -640,6 +641,8 @@ static int lab_parse_word(char *key, char *value, struct lab_request *request, b
 		return kstrtouint(value, 0, &request->align);
 	if (!strcmp(key, "failures"))
 		return kstrtouint(value, 0, &request->failures);
+	if (!strcmp(key, "keep"))
+		return kstrtouint(value, 0, &request->keep);
 	if (!strcmp(key, "flags"))
 		return lab_parse_flags(value, &request->flags);
 	if (strcmp(key, "gfp"))
@@ -655,7 +658,7 @@ static int lab_parse(char *line, struct lab_request *request)
 	char *word;
 	int error;
 
-	*request = (struct lab_request){ .ctx = &lab_ctxs[0], .n = 1, .failures = 1, .size = 64,
+	*request = (struct lab_request){ .ctx = &lab_ctxs[0], .n = 1, .failures = 1, .keep = 1, .size = 64,
 					 .gfp = GFP_KERNEL };
 	while ((word = strsep(&line, " \t\n"))) {
 		char *value = strchr(word, '=');
@@ -670,7 +673,7 @@ static int lab_parse(char *line, struct lab_request *request)
 			return -EINVAL;
 	}
 	if (!has_op || !request->n || request->n > LAB_MAX_N || !request->size || request->size > LAB_MAX_SIZE ||
-	    !request->failures ||
+	    !request->failures || !request->keep ||
 	    (request->align && !is_power_of_2(request->align)) || (request->gfp & ~__GFP_BITS_MASK) ||
 	    ((request->flags & LAB_HOLD) && (request->flags & LAB_UNTIL_FAILURE)))
 		return -EINVAL;
@@ -862,7 +865,7 @@ static noinline __noclone int lab_prepare(const struct lab_request *request)
 		error = lab_prepare_cache(request);
 	if (error || !(request->flags & (LAB_HOLD | LAB_UNTIL_FAILURE)))
 		return error;
-	lab_batch = kvmalloc(struct_size(lab_batch, objects, request->n), GFP_KERNEL);
+	lab_batch = kvmalloc(struct_size(lab_batch, objects, DIV_ROUND_UP(request->n, request->keep)), GFP_KERNEL);
 	if (!lab_batch)
 		return -ENOMEM;
 	lab_batch->op = request->op;

@@ -1,0 +1,66 @@
+"""The command that looks for what grows."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kmwatch.cli.base import JSON, KINDS, SAMPLE, SECONDS, cli, emit, examples, say
+
+if TYPE_CHECKING:
+    from kmwatch.ledger import Ledger
+    from kmwatch.sources.maps import LiveSource
+    from kmwatch.sources.workload import Workload
+
+_LOOKS = 60  # in the time to watch, at least, where it is long enough
+_LEAST, _MOST = 0.5, 5.0  # seconds between two looks
+
+
+@cli.command(
+    epilog=examples(
+        "sudo kmwatch leaks",
+        "sudo kmwatch leaks -d 5m --sample 1/4",
+        "sudo kmwatch leaks --kinds kmalloc,kfree --json",
+    )
+)
+@click.argument("source", default="live", type=click.Choice(["live"]))
+@click.option("-d", "--duration", type=SECONDS, default="1m", show_default=True, help="How long to watch.")
+@SAMPLE
+@KINDS
+@click.option("--top", "most", default=10, show_default=True, type=click.IntRange(1), help="Sites shown with stacks.")
+@JSON
+def leaks(source: str, duration: float, sample: int, kinds: str | None, most: int, as_json: bool) -> None:  # noqa: ARG001
+    """Watch what is held, and name the sites at which it grows and should not: what may leak.
+
+    Each is shown with the stacks of its objects. Caches that grow by design (dentry, inodes) are only summed up, and so
+    are those whose releases cannot be seen. Ctrl-C ends the watching early, and what was seen so far is judged.
+    """
+    from kmwatch.leaks import grown
+    from kmwatch.sources.held import Hold
+    from kmwatch.sources.maps import LiveSource
+    from kmwatch.sources.probes import parse_kinds
+    from kmwatch.sources.running import Again
+    from kmwatch.sources.workload import Workload
+    from kmwatch.views.leaks import build, render
+
+    interval = min(max(duration / _LOOKS, _LEAST), _MOST)
+    with Workload((), duration) as workload:
+        hold = Hold(sample, stacks=True)
+        live = LiveSource(parse_kinds(kinds), interval, workload.finished, again=Again.RELEASES, hold=hold)
+        say(live.notes)
+        ledger = _watched(live, workload, duration)
+    data = build(ledger, grown(ledger))
+    emit(data, as_json, lambda console: render(console, data, most))
+
+
+def _watched(live: "LiveSource", workload: "Workload", duration: float) -> "Ledger":
+    """The ledger of all of it, with a bar of how far it is."""
+    from kmwatch.cli.sources import ledgers
+    from kmwatch.views.progress import Bar
+
+    ledger: Any = None
+    with Bar("watching what is held", duration) as bar:
+        for ledger in ledgers(live, workload.start):
+            held = ledger.held
+            objects = int(held.rows["objects"].sum()) if held else 0
+            bar.show(ledger.seconds, f"{objects:,} objects held")
+    return ledger  # type: ignore[no-any-return]
