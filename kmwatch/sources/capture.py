@@ -7,7 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kmwatch.batch import Batch, Cost, Trust
+import numpy as np
+
+from kmwatch.batch import ROW, Batch, Cost, Trust
 from kmwatch.capture.folding import ALWAYS, Choice, Folder
 from kmwatch.capture.reader import Capture, SegmentFile
 from kmwatch.demand import Demand
@@ -24,15 +26,16 @@ class CaptureSource:
     Args:
         path: the directory.
         choice: which events; all by default.
+        outstanding: whether a last batch, without rows, tells what is held at the end.
 
     Raises BadInputError where it is no capture.
     """
 
-    def __init__(self, path: Path, choice: Choice | None = None) -> None:
+    def __init__(self, path: Path, choice: Choice | None = None, *, outstanding: bool = False) -> None:
         self.capture = Capture(path)
         self.meta = self.capture.meta
         self.notes: list[str] = []
-        self._choice = choice or Choice()
+        self._choice, self._outstanding = choice or Choice(), outstanding
         self._span: tuple[float, float] | None = None
         self._stopped = False
 
@@ -61,6 +64,8 @@ class CaptureSource:
         """Batches of as many segments as fit in one query."""
         for taken in self._portions():
             yield self.fold(taken, self._span)
+        if self._outstanding and not self._stopped:
+            yield self._held()
 
     def demand(self) -> Iterator[Demand]:
         """In place of batches: the sizes that kmalloc was asked for, exactly."""
@@ -83,6 +88,13 @@ class CaptureSource:
         rows = self._folder.fold(part.files, part.first, part.last, events=part.events)
         return Batch(rows, part.start, part.seconds, part.trust, part.cost)
 
+    def _held(self) -> Batch:
+        """What is held at the end of the span, of what was allocated in it; objects are followed from file to file."""
+        part = self._part(tuple(self.capture.segments), self._span)
+        last = min(part.last, round(self.capture.seconds * 1e9))
+        held = self._folder.held(part.files, part.first, part.last, events=part.events, at=last)
+        return Batch(np.zeros(0, ROW), part.start + part.seconds, 0.0, held=held)
+
     def _portions(self) -> Iterator[tuple[SegmentFile, ...]]:
         """As many segments at a time as fit in one query."""
         waiting = deque(self.capture.segments)
@@ -94,7 +106,8 @@ class CaptureSource:
 
     def _part(self, segments: tuple[SegmentFile, ...], span: tuple[float, float] | None) -> "_Part":
         trust, cost, files, events = Trust(), Cost(), [], 0
-        begin, end = span or (segments[0].start, max(each.start + each.seconds for each in segments))
+        whole = min((each.start for each in segments), default=0.0), max(map(_end, segments), default=0.0)
+        begin, end = span or whole
         first, last = (round(begin * 1e9), round(end * 1e9)) if span else ALWAYS
         for segment in segments:
             touched = segment.start < end and begin < segment.start + segment.seconds
@@ -107,8 +120,12 @@ class CaptureSource:
                     events += segment.events
                 else:
                     trust.lost += segment.events
-        begin, end = max(begin, segments[0].start), min(end, max(each.start + each.seconds for each in segments))
+        begin, end = max(begin, whole[0]), min(end, whole[1])
         return _Part(files, events, first, last, self.meta.start + begin, max(end - begin, 0.0), trust, cost)
+
+
+def _end(segment: SegmentFile) -> float:
+    return segment.start + segment.seconds
 
 
 @dataclass(frozen=True)
