@@ -105,6 +105,11 @@ def with_releases(kinds: frozenset[Kind]) -> frozenset[Kind]:
     return kinds.union(*(_RELEASED_BY.get(kind, ()) for kind in kinds))
 
 
+def without_releases(kinds: frozenset[Kind]) -> frozenset[Kind]:
+    """Those of the kinds that allocate and whose own release is not among them: what is held of them is not known."""
+    return frozenset(kind for kind, (own, *_) in _RELEASED_BY.items() if kind in kinds and own not in kinds)
+
+
 def of_tallies(keys: Rows, tallies: Array, meta: Meta, bits: int) -> Held:
     """What is held, from a tally (TALLY) for each key (KEY_TYPE); one object of 2^bits was looked at."""
     rows = np.zeros(len(keys), ROW)

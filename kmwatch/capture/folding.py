@@ -27,7 +27,7 @@ _USABLE = """
 SELECT count(*) FROM events WHERE key < $keys AND requested >= 0 AND "time" IS NOT NULL AND task IS NOT NULL
 """
 _MEMORY = "400MB"
-_PAIRED = 1 << 23  # events whose pointers are paired in one query
+_PAIRED = 1 << 22  # events whose pointers are paired in one query
 _NO_REQUEST = 0xFFFFFFFF
 ALWAYS = (-(1 << 62), 1 << 62)
 """The span of all events; nanoseconds."""

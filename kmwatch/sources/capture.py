@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +14,8 @@ from kmwatch.capture.folding import ALWAYS, Choice, Folder
 from kmwatch.capture.reader import Capture, SegmentFile
 from kmwatch.demand import Demand
 from kmwatch.errors import UsageError
+from kmwatch.held import without_releases
+from kmwatch.schema import Kind
 
 _AT_ONCE = 1 << 24  # events folded in one query
 _FILES = 256
@@ -36,6 +38,10 @@ class CaptureSource:
         self.meta = self.capture.meta
         self.notes: list[str] = []
         self._choice, self._outstanding = choice or Choice(), outstanding
+        self._unreleased = without_releases(_recorded(self.capture)) if outstanding else frozenset()
+        if self._unreleased:
+            names = ", ".join(kind.name.lower() for kind in sorted(self._unreleased))
+            self.notes.append(f"no releases of {names} were recorded: what is held of them is not known")
         self._span: tuple[float, float] | None = None
         self._stopped = False
 
@@ -93,7 +99,8 @@ class CaptureSource:
         part = self._part(tuple(self.capture.segments), self._span)
         last = min(part.last, round(self.capture.seconds * 1e9))
         held = self._folder.held(part.files, part.first, part.last, events=part.events, at=last)
-        return Batch(np.zeros(0, ROW), part.start + part.seconds, 0.0, held=held)
+        followed = ~np.isin(held.rows["kind"], list(self._unreleased))
+        return Batch(np.zeros(0, ROW), part.start + part.seconds, 0.0, held=replace(held, rows=held.rows[followed]))
 
     def _portions(self) -> Iterator[tuple[SegmentFile, ...]]:
         """As many segments at a time as fit in one query."""
@@ -122,6 +129,16 @@ class CaptureSource:
                     trust.lost += segment.events
         begin, end = max(begin, whole[0]), min(end, whole[1])
         return _Part(files, events, first, last, self.meta.start + begin, max(end - begin, 0.0), trust, cost)
+
+
+def _recorded(capture: Capture) -> frozenset[Kind]:
+    """The kinds that were to be recorded; of a text those that it has."""
+    names = capture.manifest.get("kinds")
+    if capture.imported:
+        return frozenset(map(Kind, np.unique(capture.keys["kind"]).tolist()))
+    if not isinstance(names, list):
+        return frozenset(Kind)
+    return frozenset(kind for kind in Kind if kind.name.lower() in names)
 
 
 def _end(segment: SegmentFile) -> float:

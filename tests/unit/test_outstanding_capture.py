@@ -134,6 +134,12 @@ def test_releases_of_older_objects_and_failures_are_nothing(tmp_path: Path) -> N
     assert made.events() == 3
 
 
+def test_where_the_pointer_is_unknown_nothing_is_followed(tmp_path: Path) -> None:
+    made = held(tmp_path / "a", [at(0.1, MSG, ptr=0), at(0.2, MSG, ptr=0), at(0.3, KFREE, ptr=0)])
+
+    assert by_site(made) == {}
+
+
 def test_a_page_frame_is_no_address(tmp_path: Path) -> None:
     """One number in both spaces is two objects; pages that a slab took are the slab's."""
     slab = rows.pages("new_slab+0x1", via=Via.SLAB)
@@ -190,12 +196,40 @@ def test_nobody_looks_unasked_and_nothing_holds_nothing(tmp_path: Path) -> None:
     assert by_site(opened(directory)) == {}
 
 
+@pytest.mark.parametrize(
+    ("named", "missing"),
+    [
+        (["kmalloc", "page_alloc", "page_free"], "kmalloc"),
+        (["kmalloc", "kfree", "page_alloc", "vfree", 7], "page_alloc"),
+        (["kmalloc", "page_alloc"], "kmalloc, page_alloc"),
+        ("kmalloc", ""),
+        (["kmalloc", "kfree", "page_alloc", "page_free"], ""),
+    ],
+)
+def test_where_no_releases_were_recorded_it_is_not_known(tmp_path: Path, named: Any, missing: str) -> None:
+    events = [at(0.1, MSG, ptr=7), at(0.2, PAGES, ptr=7)]
+    directory = write_capture(tmp_path / "a", [events], about={"kinds": named})
+
+    symbols = {"load_msg": "kmalloc", "probe": "page_alloc"}
+    assert set(by_site(opened(directory))) == {each for each, kind in symbols.items() if kind not in missing}
+    notes = [f"no releases of {missing} were recorded: what is held of them is not known"] if missing else []
+    assert CaptureSource(directory, outstanding=True).notes == notes
+    assert CaptureSource(directory).notes == []
+
+
+def test_of_a_text_those_are_known_whose_releases_it_has(tmp_path: Path) -> None:
+    events = [at(0.1, MSG, ptr=7), at(0.2, KFREE, ptr=7), at(0.3, PAGES, ptr=7)]
+    directory = write_capture(tmp_path / "a", [events], about={"imported": {"kind": "ftrace"}})
+
+    assert set(by_site(opened(directory))) == {"load_msg"}
+
+
 def any_events(seed: int) -> list[Event]:
     """Events of all sorts about a few objects, in the order of time; two are at one time now and then."""
     draw, found, time = random.Random(seed), [], 0.001  # noqa: S311  # for a test
     for _ in range(600):
         row: Row = draw.choice(_DRAWN)
-        ptr = 0 if row.get("failed") else draw.randint(1, 40)
+        ptr = 0 if row.get("failed") else draw.randint(0, 40)
         found.append(at(time, row, ptr=ptr, cpu=draw.randint(0, 1)))
         time += draw.choice([0.004, 0.001, 1e-6, 3e-7])
     assert time < LENGTH
