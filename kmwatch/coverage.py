@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 GRADES = "ABCD"
 """A: right but for the sample. B: nearly, or nobody confirms it. C: about right. D: unknown."""
 
+UNKNOWN = GRADES[-1]
+"""Of what is held by a cache of this grade no number is told."""
+
 _UNSEEN = (0.001, 0.01, 0.1)  # share of releases without event, at most, of A, B and C
 _EXCESS = (0.05, 0.2, 0.5)  # share of what seems held that the kernel does not have, at most, of A, B and C
 _SLABS, _SHEAVES = 2, 128  # slabs and objects of each CPU that the kernel counts as in use though they are free

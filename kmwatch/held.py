@@ -11,6 +11,7 @@ import numpy as np
 from kmwatch.batch import KEY, ROW, Meta, Rows, sized
 from kmwatch.events import KEY_TYPE
 from kmwatch.runs import runs
+from kmwatch.schema import Kind
 from kmwatch.witness import Witness
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -88,6 +89,25 @@ class Held:
             for name in SUMMED:
                 summed[name] = np.add.reduceat(rows[name], starts, axis=0)
         return summed
+
+
+_RELEASED_BY = {
+    Kind.KMALLOC: (Kind.KFREE,),
+    Kind.CACHE_ALLOC: (Kind.CACHE_FREE, Kind.KFREE),
+    Kind.PAGE_ALLOC: (Kind.PAGE_FREE,),
+    Kind.VMALLOC: (Kind.VFREE,),
+    Kind.PERCPU_ALLOC: (Kind.PERCPU_FREE,),
+}
+
+
+def with_releases(kinds: frozenset[Kind]) -> frozenset[Kind]:
+    """The kinds, and those that release what they allocate: what must be observed to know what is held."""
+    return kinds.union(*(_RELEASED_BY.get(kind, ()) for kind in kinds))
+
+
+def without_releases(kinds: frozenset[Kind]) -> frozenset[Kind]:
+    """Those of the kinds that allocate and whose own release is not among them: what is held of them is not known."""
+    return frozenset(kind for kind, (own, *_) in _RELEASED_BY.items() if kind in kinds and own not in kinds)
 
 
 def of_tallies(keys: Rows, tallies: Array, meta: Meta, bits: int) -> Held:

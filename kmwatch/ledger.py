@@ -24,8 +24,8 @@ PRESSURE = (Kind.EXTFRAG, Kind.DIRECT_RECLAIM, Kind.COMPACTION, Kind.OOM_VICTIM)
 MEASURES = ("count", "failures", "opportunistic_failures", "bytes_requested", "bytes_allocated", "bytes_wasted")
 """The sums of a group. count: what succeeded; bytes_wasted: allocated but not asked for."""
 
-# Pages taken for a slab, a vmalloc area or a per-CPU chunk are counted there, once.
-_ELSEWHERE = Via.SLAB | Via.VMALLOC | Via.PERCPU
+ELSEWHERE = Via.SLAB | Via.VMALLOC | Via.PERCPU
+"""Pages taken for a slab, a vmalloc area or a per-CPU chunk are counted there, once."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Ledger:
         facts["atomic"] = (rows["context"] != 0) & (rows["context"] & Context.UNKNOWN == 0)
         # A vmalloc or ioremap may always sleep: alloc_vmap_area() says might_sleep(), and its event has no GFP flags.
         facts["may_sleep"] = by_mask["may_sleep"] | np.isin(rows["kind"], [Kind.VMALLOC, *MAPPINGS])
-        facts["counted_once"] = memory & ((rows["kind"] != Kind.PAGE_ALLOC) | (rows["via"] & _ELSEWHERE == 0))
+        facts["counted_once"] = memory & ((rows["kind"] != Kind.PAGE_ALLOC) | (rows["via"] & ELSEWHERE == 0))
         facts["zone_asked"] = by_mask["zone_asked"]
         facts["sleeping_in_atomic"] = self._sleeping_in_atomic(facts)
         return facts

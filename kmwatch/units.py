@@ -37,6 +37,15 @@ def seconds(value: float) -> str:
     return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60:02d} s"
 
 
+def span(value: float) -> str:
+    """A time of any length in at most six characters: `256 ns`, `1.0 µs`, `131 ms`, `4.2 s`, `12 min`, `3.5 h`."""
+    for unit, scale in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)):
+        if value < (1000 if unit != "s" else 120) * scale:
+            amount = value / scale
+            return f"{amount:.1f} {unit}" if amount < 9.95 and unit != "ns" else f"{amount:.0f} {unit}"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
 def printable(text: str) -> str:
     """Text that cannot steer a terminal: symbols, caches and hosts can hold any bytes."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "�" for each in text)

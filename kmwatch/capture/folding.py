@@ -1,4 +1,4 @@
-"""Adding up the events of a capture: files in; out come rows of the ledger (ledger.sql), or sizes (sizes.sql)."""
+"""Adding up the events of a capture: files in; out come rows (ledger.sql), sizes (sizes.sql), the held (held.sql)."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,19 +11,23 @@ import numpy as np
 from kmwatch.batch import KEY, ROW, Meta, Rows, Task, sized
 from kmwatch.capture.engine import connect, first_line
 from kmwatch.capture.layout import EVENTS, parquet
+from kmwatch.capture.pairing import Fate, held_of, moves
 from kmwatch.demand import REQUEST, requests
 from kmwatch.errors import BadInputError, UsageError
 from kmwatch.events import Array, fill_shifts
+from kmwatch.held import BUCKETS, HELD, Held
 from kmwatch.kernel.symbols import Site
 from kmwatch.schema import FILL_BUCKETS, Kind
 
 _TEXTS = Path(__file__).parent.parent
 _SQL = (_TEXTS / "ledger.sql").read_text(encoding="utf-8")
 _SIZES = (_TEXTS / "sizes.sql").read_text(encoding="utf-8")
+_HELD = (_TEXTS / "held.sql").read_text(encoding="utf-8")
 _USABLE = """
 SELECT count(*) FROM events WHERE key < $keys AND requested >= 0 AND "time" IS NOT NULL AND task IS NOT NULL
 """
 _MEMORY = "400MB"
+_PAIRED = 1 << 22  # events whose pointers are paired in one query
 _NO_REQUEST = 0xFFFFFFFF
 ALWAYS = (-(1 << 62), 1 << 62)
 """The span of all events; nanoseconds."""
@@ -74,9 +78,26 @@ class Folder:
         counted = np.where((keys["kind"] == Kind.KMALLOC) & (keys["failed"] == 0), found["count"], 0)
         return requests(keys["site"], found["requested"], keys["bytes_alloc"], counted)
 
-    def _grouped(self, query: str, paths: list[Path], first: int, end: int, events: int) -> dict[str, Array]:
+    def held(
+        self, files: Iterable[Path], first: int = ALWAYS[0], end: int = ALWAYS[1], *, events: int, at: int
+    ) -> Held:
+        """What the same events leave held `at` a time, in nanoseconds; errors as of `fold`.
+
+        Of the choice, kinds, sites and tasks are those of allocations: whoever releases, it is released.
+        """
+        paths, parts = [*files], events // _PAIRED + 1
+        if not paths:
+            return Held(np.zeros(0, HELD))
+        values = {"at": at, "parts": parts, "last_bucket": BUCKETS - 1}
+        values |= {fate.name.lower(): int(fate) for fate in Fate}
+        found = [self._grouped(_HELD, paths, first, end, events, **values, part=part) for part in range(parts)]
+        return held_of(found, self._keys, self._meta)
+
+    def _grouped(
+        self, query: str, paths: list[Path], first: int, end: int, events: int, **more: int
+    ) -> dict[str, Array]:
         names = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in EVENTS)
-        values = {"first": first, "end": end, "every_task": self._choice.tasks is None}
+        values = {"first": first, "end": end, "every_task": self._choice.tasks is None, **more}
         try:
             self._database.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT {names} FROM {parquet(paths)}")  # noqa: S608
             usable = self._database.execute(_USABLE, {"keys": len(self._keys)}).fetchone()
@@ -94,9 +115,10 @@ class Folder:
             wanted = np.array([choice.sites(site) for site in meta.sites], bool)
             chosen &= wanted[self._keys["site"]]
         keys = {"key": np.flatnonzero(chosen).astype(np.uint32), "eighth_shift": fill_shifts(self._keys)[chosen]}
-        for name, columns in (("chosen_keys", keys), ("chosen_tasks", self._tasks())):
+        tables = {"chosen_keys": keys, "chosen_tasks": self._tasks(), "moves": moves(self._keys, chosen)}
+        for name, columns in tables.items():
             self._database.register("given", columns)
-            self._database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")  # noqa: S608  # one of two
+            self._database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")  # noqa: S608  # one of three
             self._database.unregister("given")
 
     def _tasks(self) -> dict[str, Array]:

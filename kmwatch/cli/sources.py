@@ -53,20 +53,37 @@ class Part:
             raise UsageError(f"{named[0]} needs a capture, `live` adds up all there is: `kmwatch record -o DIR` first")
 
 
-def open_source(source: str, part: Part, interval: float = 1.0, until: Callable[[], bool] = lambda: False) -> Any:
-    """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none."""
+def open_source(
+    source: str,
+    part: Part,
+    interval: float = 1.0,
+    until: Callable[[], bool] = lambda: False,
+    *,
+    sample: int | None = None,
+) -> Any:
+    """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none.
+
+    With `sample` it tells what is held, `live` by one object of 2^sample, and others by every object.
+    """
     if source == "live":
         part.refuse_live()
+        from kmwatch.held import with_releases
+        from kmwatch.sources.held import Hold
         from kmwatch.sources.maps import LiveSource
         from kmwatch.sources.probes import parse_kinds
+        from kmwatch.sources.running import Again
 
-        live = LiveSource(parse_kinds(part.kinds), interval, until)
+        kinds = parse_kinds(part.kinds)
+        if sample is None:
+            live = LiveSource(kinds, interval, until)
+        else:
+            live = LiveSource(with_releases(kinds), interval, until, again=Again.RELEASES, hold=Hold(sample))
         say(live.notes)
         return live
     path = Path(source)
     if not path.exists():
         raise UsageError(f"there is no {source}: SOURCE is `live`, the directory of a capture, or a text to import")
-    return open_capture(path if path.is_dir() else _imported(path), part)
+    return open_capture(path if path.is_dir() else _imported(path), part, outstanding=sample is not None)
 
 
 def _imported(file: Path) -> Path:
@@ -84,7 +101,7 @@ def _imported(file: Path) -> Path:
     return directory
 
 
-def open_capture(path: Path, part: Part) -> Any:
+def open_capture(path: Path, part: Part, *, outstanding: bool = False) -> Any:
     """A capture, or the part of it that is wanted, not yet entered."""
     from kmwatch.capture.folding import Choice, matching
     from kmwatch.sources.capture import CaptureSource
@@ -98,7 +115,7 @@ def open_capture(path: Path, part: Part) -> Any:
         tasks=(comm or cgroup) and (lambda one: (not comm or comm(one.comm)) and (not cgroup or cgroup(one.cgroup))),
         by_task=_OF_TASKS.get(part.by or ""),
     )
-    source = CaptureSource(path, choice)
+    source = CaptureSource(path, choice, outstanding=outstanding)
     source.limit(
         *(parse(text, source.meta.start, option) for text, option in ((part.begin, "--from"), (part.end, "--to")))
     )

@@ -25,6 +25,7 @@ from kmwatch.errors import UsageError
 if TYPE_CHECKING:
     from kmwatch.thresholds import Thresholds
 
+_BITS, _MOST_BITS = 4, 16  # of a sample: one object of 2^n
 _INTERVAL = "Seconds between refreshes; of a capture, recorded seconds."
 _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possible; 1 by default, 0 with --json."
 
@@ -97,12 +98,36 @@ def _replay(
     run(replay, thresholds=thresholds)
 
 
+class _Sample(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
+    """A power of two, as `1/16` or `16`."""
+
+    name = "1/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Its binary logarithm; a usage error for what is no power of two, or too large."""
+        word = str(value).removeprefix("1/")
+        number = int(word) if word.isascii() and word.isdigit() and len(word) < 10 else 0
+        if number not in (1 << bits for bits in range(_MOST_BITS + 1)):
+            self.fail(f"{value!r:.40} is no sample: give a power of two up to {1 << _MOST_BITS}, as 1/16", param, ctx)
+        return number.bit_length() - 1
+
+
+def _sampled(source: str, outstanding: bool, sample: int | None) -> int | None:
+    """One object of 2^n is looked at; None where what is held is not asked for."""
+    if sample is not None and not outstanding:
+        raise UsageError("--sample goes with --outstanding: nothing else is sampled")
+    if sample is not None and source != "live":
+        raise UsageError(f"--sample goes with `live`: of {source} every object is known")
+    return (_BITS if sample is None else sample) if outstanding else None
+
+
 @cli.command(
     cls=WithCommand,
     epilog=examples(
         "sudo kmwatch report live -d 10",
         "sudo kmwatch report live -- make -j8",
         "sudo kmwatch report live -d 5 --json > report.json",
+        "sudo kmwatch report live -d 60 --outstanding --sample 1/64",
         "kmwatch report boot.kmw --from 12 --to 1m30 --by comm",
         "kmwatch report boot.kmw --site '\\[nvme\\]$' --cgroup docker",
     ),
@@ -113,10 +138,23 @@ def _replay(
 @PART
 @click.option("--by", type=click.Choice(DIMENSIONS), help="One row for each of these, each piece of memory once.")
 @click.option("--top", "rows", default=20, show_default=True, type=click.IntRange(1), help="Rows of the table.")
+@click.option(
+    "--outstanding", is_flag=True, help="Also what is held at the end, of what was allocated since the start."
+)
+@click.option("--sample", type=_Sample(), help="Of `live`: look at one object of so many, 1/16 by default; 1 for all.")
 @CONFIG
 @JSON
 @click.pass_context
-def report(ctx: click.Context, /, source: str, duration: float | None, by: str | None, **options: Any) -> None:
+def report(
+    ctx: click.Context,
+    /,
+    source: str,
+    duration: float | None,
+    by: str | None,
+    outstanding: bool,
+    sample: int | None,
+    **options: Any,
+) -> None:
     """Watch for a while, or while a command runs, and report; or report on what was recorded.
 
     SOURCE is `live`, the directory of a capture, or a text of another tool (see `kmwatch import`). With -- CMD the
@@ -127,8 +165,9 @@ def report(ctx: click.Context, /, source: str, duration: float | None, by: str |
     config, rows, as_json = (options.pop(name) for name in ("config", "rows", "as_json"))
     command, thresholds = ctx.meta["command"], thresholds_of(config)
     refuse_live_only(source, command, duration)
+    sample = _sampled(source, outstanding, sample)
     with Workload(command, duration or (None if command else 5.0)) as workload:
-        opened = open_source(source, Part(**options, by=by), 1.0, workload.finished)
+        opened = open_source(source, Part(**options, by=by), 1.0, workload.finished, sample=sample)
         data = _report(opened, thresholds, workload.start, by)
     _print(data, as_json, rows)
 

@@ -2,16 +2,20 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kmwatch.batch import Batch, Cost, Trust
+import numpy as np
+
+from kmwatch.batch import ROW, Batch, Cost, Trust
 from kmwatch.capture.folding import ALWAYS, Choice, Folder
 from kmwatch.capture.reader import Capture, SegmentFile
 from kmwatch.demand import Demand
 from kmwatch.errors import UsageError
+from kmwatch.held import without_releases
+from kmwatch.schema import Kind
 
 _AT_ONCE = 1 << 24  # events folded in one query
 _FILES = 256
@@ -24,15 +28,20 @@ class CaptureSource:
     Args:
         path: the directory.
         choice: which events; all by default.
+        outstanding: whether a last batch, without rows, tells what is held at the end.
 
     Raises BadInputError where it is no capture.
     """
 
-    def __init__(self, path: Path, choice: Choice | None = None) -> None:
+    def __init__(self, path: Path, choice: Choice | None = None, *, outstanding: bool = False) -> None:
         self.capture = Capture(path)
         self.meta = self.capture.meta
         self.notes: list[str] = []
-        self._choice = choice or Choice()
+        self._choice, self._outstanding = choice or Choice(), outstanding
+        self._unreleased = without_releases(_recorded(self.capture)) if outstanding else frozenset()
+        if self._unreleased:
+            names = ", ".join(kind.name.lower() for kind in sorted(self._unreleased))
+            self.notes.append(f"no releases of {names} were recorded: what is held of them is not known")
         self._span: tuple[float, float] | None = None
         self._stopped = False
 
@@ -61,6 +70,8 @@ class CaptureSource:
         """Batches of as many segments as fit in one query."""
         for taken in self._portions():
             yield self.fold(taken, self._span)
+        if self._outstanding and not self._stopped:
+            yield self._held()
 
     def demand(self) -> Iterator[Demand]:
         """In place of batches: the sizes that kmalloc was asked for, exactly."""
@@ -83,6 +94,14 @@ class CaptureSource:
         rows = self._folder.fold(part.files, part.first, part.last, events=part.events)
         return Batch(rows, part.start, part.seconds, part.trust, part.cost)
 
+    def _held(self) -> Batch:
+        """What is held at the end of the span, of what was allocated in it; objects are followed from file to file."""
+        part = self._part(tuple(self.capture.segments), self._span)
+        last = min(part.last, round(self.capture.seconds * 1e9))
+        held = self._folder.held(part.files, part.first, part.last, events=part.events, at=last)
+        followed = ~np.isin(held.rows["kind"], list(self._unreleased))
+        return Batch(np.zeros(0, ROW), part.start + part.seconds, 0.0, held=replace(held, rows=held.rows[followed]))
+
     def _portions(self) -> Iterator[tuple[SegmentFile, ...]]:
         """As many segments at a time as fit in one query."""
         waiting = deque(self.capture.segments)
@@ -94,7 +113,8 @@ class CaptureSource:
 
     def _part(self, segments: tuple[SegmentFile, ...], span: tuple[float, float] | None) -> "_Part":
         trust, cost, files, events = Trust(), Cost(), [], 0
-        begin, end = span or (segments[0].start, max(each.start + each.seconds for each in segments))
+        whole = min((each.start for each in segments), default=0.0), max(map(_end, segments), default=0.0)
+        begin, end = span or whole
         first, last = (round(begin * 1e9), round(end * 1e9)) if span else ALWAYS
         for segment in segments:
             touched = segment.start < end and begin < segment.start + segment.seconds
@@ -107,8 +127,22 @@ class CaptureSource:
                     events += segment.events
                 else:
                     trust.lost += segment.events
-        begin, end = max(begin, segments[0].start), min(end, max(each.start + each.seconds for each in segments))
+        begin, end = max(begin, whole[0]), min(end, whole[1])
         return _Part(files, events, first, last, self.meta.start + begin, max(end - begin, 0.0), trust, cost)
+
+
+def _recorded(capture: Capture) -> frozenset[Kind]:
+    """The kinds that were to be recorded; of a text those that it has."""
+    names = capture.manifest.get("kinds")
+    if capture.imported:
+        return frozenset(map(Kind, np.unique(capture.keys["kind"]).tolist()))
+    if not isinstance(names, list):
+        return frozenset(Kind)
+    return frozenset(kind for kind in Kind if kind.name.lower() in names)
+
+
+def _end(segment: SegmentFile) -> float:
+    return segment.start + segment.seconds
 
 
 @dataclass(frozen=True)

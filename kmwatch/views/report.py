@@ -9,7 +9,7 @@ from kmwatch.findings import Found
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE, Ledger
 from kmwatch.mobility import migratetype
 from kmwatch.schema import NO_ZONE, Kind, Via
-from kmwatch.views import dimensions
+from kmwatch.views import dimensions, outstanding
 
 SCHEMA = "kmwatch.report/1"
 
@@ -58,6 +58,7 @@ def build(ledger: Ledger, findings: Sequence[Found], by: str | None = None) -> d
         "findings": [finding(found) for found in findings],
         "by": by,
         "groups": dimensions.build(ledger, by) if by else [],
+        "outstanding": outstanding.build(ledger),
     }
 
 

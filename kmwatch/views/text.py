@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kmwatch.units import number, printable, seconds, short, size
+from kmwatch.views import outstanding
 
 _WIDE, _NUMBERS = 110, 32  # columns from which there is room for flags and context; what the numbers take
 _MOMENT = 0.1  # seconds
@@ -16,12 +17,14 @@ _SEVERITY = {"error": "bold red", "warning": "yellow", "notice": "cyan"}
 
 
 def render(data: dict[str, Any], console: Console, top: int = 20) -> None:
-    """Print a report (`kmwatch.views.report.build`): a summary, the `top` sites, all findings."""
+    """Print a report (`kmwatch.views.report.build`): a summary, the `top` sites, what is held, all findings."""
     _summary(data, console)
     if data["by"]:
         _groups(data, console, top)
     else:
         _sites(data, console, top)
+    if data["outstanding"]:
+        outstanding.render(data["outstanding"], console)
     _findings(data, console)
 
 

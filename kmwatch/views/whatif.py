@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from kmwatch import __version__
@@ -13,6 +11,7 @@ from kmwatch.batch import Meta
 from kmwatch.demand import Demand
 from kmwatch.kernel.geometry import Slab
 from kmwatch.units import number, printable, seconds, size
+from kmwatch.views.tables import show_table
 from kmwatch.views.text import show_lines, whose
 from kmwatch.whatif.caches import OwnCache, best_caches
 from kmwatch.whatif.classes import Served, best_extra, served, strange
@@ -25,7 +24,7 @@ _KNOWN = {
     "eighths": "known to an eighth of their class, each taken for the largest that it can be",
 }
 _MOST_NAMED = 20  # classes in a line
-_WIDE, _BETWEEN = 100, 3  # columns from which there is room for all numbers; what lies between two of a table
+_WIDE = 100  # columns from which there is room for all numbers
 
 
 def build(demand: Demand, meta: Meta, classes: Sequence[int] | None, extra: int) -> dict[str, Any]:
@@ -172,7 +171,7 @@ def _classes(data: dict[str, Any], console: Console) -> None:
         name = number(each["size"]) if each["size"] else "whole pages"
         rows.append((name, slab, number(each["requests"]), *taken, size(saved / took), size(saved)))
     console.print()
-    _show_table(("class", "slab", "requests", "asked", "taken", "saves/s", "saves"), rows, console)
+    show_table(("class", "slab", "requests", "asked", "taken", "saves/s", "saves"), rows, console)
 
 
 def _caches(data: dict[str, Any], console: Console, top: int) -> None:
@@ -190,7 +189,7 @@ def _caches(data: dict[str, Any], console: Console, top: int) -> None:
         saved = (size(each["bytes_saved_per_second"]), size(each["bytes_saved"]))
         rows.append((printable(each["site"]), asked, *objects, *saved))
     names = ("site", "asks for", "object", *["room"] * wide, "slab", "saves/s", "saves")
-    _show_table(names, rows, console, words=1)
+    show_table(names, rows, console, words=1)
     if len(caches) > top:
         console.print(Text(f"{number(len(caches) - top)} more rows: --top N shows more, --json shows all", "dim"))
     if wide:
@@ -199,17 +198,3 @@ def _caches(data: dict[str, Any], console: Console, top: int) -> None:
 
 def _place(slab: dict[str, Any]) -> str:
     return f"{number(slab['objects'])} in {slab['bytes'] >> 10} KiB"
-
-
-def _show_table(names: Sequence[str], rows: Sequence[tuple[str, ...]], console: Console, words: int = 0) -> None:
-    """A table of numbers, which keep their width; the column of words before them, if there is one, has the rest."""
-    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in names[:words]:
-        rest = console.width - sum(widths[words:]) - _BETWEEN * (len(names) - 1)
-        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=max(rest, 10))
-    for name in names[words:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)

@@ -32,6 +32,7 @@
 #define KEYRING -2 /* KEY_SPEC_PROCESS_KEYRING: gone with the process */
 
 static char buffer[1 << 16];
+static int queue = -1; /* of messages that are kept */
 
 static bool is_absent(int error)
 {
@@ -62,6 +63,27 @@ static long msgsnd_msgrcv(long count, long size)
 	for (long i = 0; i < count; i++)
 		done += !msgsnd(queue, &message, size, IPC_NOWAIT) && msgrcv(queue, &message, size, 0, IPC_NOWAIT) == size;
 	msgctl(queue, IPC_RMID, NULL);
+	return done;
+}
+
+/* Messages that stay in a queue until stdin ends; every second one is read at once. */
+static long hold_messages(long count, long size)
+{
+	struct {
+		long type;
+		char body[8192];
+	} message = {.type = 1};
+	long done = 0;
+
+	queue = msgget(IPC_PRIVATE, 0600);
+	need(queue >= 0, "msgget");
+	if (size > (long)sizeof(message.body))
+		return 0;
+	for (long i = 0; i < count; i++) {
+		done += !msgsnd(queue, &message, size, IPC_NOWAIT);
+		if (i % 2)
+			done -= msgrcv(queue, &message, size, 0, IPC_NOWAIT) != size;
+	}
 	return done;
 }
 
@@ -262,6 +284,7 @@ static const struct {
 	{"walk", walk, false},
 	{"busy", busy, false},
 	{"locks", hold_locks, true},
+	{"messages", hold_messages, true},
 };
 
 int main(int argc, char **argv)
@@ -278,6 +301,8 @@ int main(int argc, char **argv)
 		fflush(stdout);
 		while (workloads[i].holds && read(0, buffer, sizeof(buffer)) > 0)
 			;
+		if (queue >= 0)
+			msgctl(queue, IPC_RMID, NULL);
 		return done == count ? 0 : 1;
 	}
 	fprintf(stderr, "usage: workload WHAT COUNT [SIZE]\n");

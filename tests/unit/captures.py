@@ -109,6 +109,7 @@ def write_capture(
     *,
     trust: dict[int, Trust] | None = None,
     ended: bool = True,
+    about: dict[str, Any] | None = None,
     **meta: Any,
 ) -> Path:
     """Write a capture and return its directory.
@@ -118,10 +119,11 @@ def write_capture(
         segments: the events of each second.
         trust: the doubt of segments, by number.
         ended: False for a capture that was cut.
+        about: what its meta.json says of how it was made.
         meta: what rows.meta is to say otherwise.
     """
     recorder = FakeRecorder(segments, trust or {}, rows.meta(**{"start": START, **meta}))
-    with Writer(directory, recorder, {}) as writer:
+    with Writer(directory, recorder, about or {}) as writer:
         for segment in recorder.segments():
             writer.write(segment)
         if ended:

@@ -117,6 +117,7 @@ def test_a_small_report_is_exactly_this() -> None:
         "findings": [],
         "by": None,
         "groups": [],
+        "outstanding": None,
     }
 
 
