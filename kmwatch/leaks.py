@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from kmwatch.coverage import coverage, labels
+from kmwatch.coverage import UNKNOWN, coverage, labels
 from kmwatch.growth import BY
 from kmwatch.held import Held, bounds
 from kmwatch.ledger import Array, Ledger
@@ -72,7 +72,7 @@ def grown(ledger: Ledger) -> Grown:
         grade = graded[label].grade
         if _is_by_design(label, mine, ledger):
             by_design[label[0]] = by_design.get(label[0], 0) + int(row["bytes"])
-        elif grade == "D":
+        elif grade == UNKNOWN:
             unknown[label[0]] = unknown.get(label[0], 0) + int(row["bytes"])
         else:
             suspects.append(_suspect(row, label, grade, held, ledger))

@@ -42,7 +42,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         return seconds
 
 
-class _Sample(click.ParamType):  # type: ignore[type-arg]
+class Sample(click.ParamType):  # type: ignore[type-arg]
     """Which share of objects is looked at, as the binary logarithm of one in how many."""
 
     name = "1/N"
@@ -58,9 +58,6 @@ class _Sample(click.ParamType):  # type: ignore[type-arg]
 
 _MOST_BITS = 16
 SECONDS = _Seconds()
-SAMPLE = click.option(
-    "--sample", type=_Sample(), default="1/16", show_default=True, help="Look at one object of so many; 1 at all."
-)
 
 
 class Group(click.Group):

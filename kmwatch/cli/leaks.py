@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kmwatch.cli.base import JSON, KINDS, SAMPLE, SECONDS, cli, emit, examples, say
+from kmwatch.cli.base import JSON, KINDS, SECONDS, Sample, cli, emit, examples, say
 
 if TYPE_CHECKING:
     from kmwatch.ledger import Ledger
@@ -24,7 +24,7 @@ _LEAST, _MOST = 0.5, 5.0  # seconds between two looks
 )
 @click.argument("source", default="live", type=click.Choice(["live"]))
 @click.option("-d", "--duration", type=SECONDS, default="1m", show_default=True, help="How long to watch.")
-@SAMPLE
+@click.option("--sample", type=Sample(), default="1/16", show_default=True, help="Look at one object of so many.")
 @KINDS
 @click.option("--top", "most", default=10, show_default=True, type=click.IntRange(1), help="Sites shown with stacks.")
 @JSON
@@ -34,6 +34,7 @@ def leaks(source: str, duration: float, sample: int, kinds: str | None, most: in
     Each is shown with the stacks of its objects. Caches that grow by design (dentry, inodes) are only summed up, and so
     are those whose releases cannot be seen. Ctrl-C ends the watching early, and what was seen so far is judged.
     """
+    from kmwatch.held import with_releases
     from kmwatch.leaks import grown
     from kmwatch.sources.held import Hold
     from kmwatch.sources.maps import LiveSource
@@ -45,7 +46,9 @@ def leaks(source: str, duration: float, sample: int, kinds: str | None, most: in
     interval = min(max(duration / _LOOKS, _LEAST), _MOST)
     with Workload((), duration) as workload:
         hold = Hold(sample, stacks=True)
-        live = LiveSource(parse_kinds(kinds), interval, workload.finished, again=Again.RELEASES, hold=hold)
+        live = LiveSource(
+            with_releases(parse_kinds(kinds)), interval, workload.finished, again=Again.RELEASES, hold=hold
+        )
         say(live.notes)
         ledger = _watched(live, workload, duration)
     data = build(ledger, grown(ledger))

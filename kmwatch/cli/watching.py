@@ -13,6 +13,7 @@ from kmwatch.cli.base import (
     KINDS,
     PART,
     SECONDS,
+    Sample,
     WithCommand,
     cli,
     emit,
@@ -25,7 +26,7 @@ from kmwatch.errors import UsageError
 if TYPE_CHECKING:
     from kmwatch.thresholds import Thresholds
 
-_BITS, _MOST_BITS = 4, 16  # of a sample: one object of 2^n
+_BITS = 4  # one object of 2^n is looked at
 _INTERVAL = "Seconds between refreshes; of a capture, recorded seconds."
 _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possible; 1 by default, 0 with --json."
 
@@ -98,20 +99,6 @@ def _replay(
     run(replay, thresholds=thresholds)
 
 
-class _Sample(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
-    """A power of two, as `1/16` or `16`."""
-
-    name = "1/N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Its binary logarithm; a usage error for what is no power of two, or too large."""
-        word = str(value).removeprefix("1/")
-        number = int(word) if word.isascii() and word.isdigit() and len(word) < 10 else 0
-        if number not in (1 << bits for bits in range(_MOST_BITS + 1)):
-            self.fail(f"{value!r:.40} is no sample: give a power of two up to {1 << _MOST_BITS}, as 1/16", param, ctx)
-        return number.bit_length() - 1
-
-
 def _sampled(source: str, outstanding: bool, sample: int | None) -> int | None:
     """One object of 2^n is looked at; None where what is held is not asked for."""
     if sample is not None and not outstanding:
@@ -141,7 +128,7 @@ def _sampled(source: str, outstanding: bool, sample: int | None) -> int | None:
 @click.option(
     "--outstanding", is_flag=True, help="Also what is held at the end, of what was allocated since the start."
 )
-@click.option("--sample", type=_Sample(), help="Of `live`: look at one object of so many, 1/16 by default; 1 for all.")
+@click.option("--sample", type=Sample(), help="Of `live`: look at one object of so many, 1/16 by default; 1 for all.")
 @CONFIG
 @JSON
 @click.pass_context

@@ -3,15 +3,14 @@
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from kmwatch.held import HELD, Held
 from kmwatch.leaks import LEAST_LOOKS, Grown, Suspect
 from kmwatch.ledger import Ledger
 from kmwatch.units import number, printable, seconds, size
+from kmwatch.views.tables import show_table
 
 SCHEMA = "kmwatch.leaks/1"
 _FRAMES = 10  # of a stack, in text
@@ -89,35 +88,26 @@ def _verdict(sites: list[dict[str, Any]]) -> str:
 
 
 def _sites(console: Console, sites: list[dict[str, Any]]) -> None:
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("site", "cache"):
-        grid.add_column(heading, overflow="fold")
-    for heading in ("held", "between", "bytes", "grows by"):
-        grid.add_column(heading, justify="right")
-    grid.add_column("grade")
-    for one in sites:
-        module = f" [{one['module']}]" if one["module"] else ""
-        between = f"{number(one['low'])} to {number(one['high'])}" if one["low"] < one["high"] else "exact"
-        grid.add_row(
-            *map(
-                Text,
-                (
-                    printable(f"{one['site']}{module}"),
-                    printable(one["cache"]),
-                    number(one["objects"]),
-                    between,
-                    size(one["bytes"]),
-                    f"{size(one['bytes_per_second'])}/s",
-                    one["grade"],
-                ),
-            )
-        )
-    console.print(grid)
+    rows = [_row(one) for one in sites]
+    show_table(("site", "held", "between", "bytes", "grows by", "grade"), rows, console, words=1)
     for one in sites:
         for stack in one["stacks"]:
             console.print(Text(printable(f"{one['site']}: {stack['share']:.0%} of them by")))
             for frame in stack["frames"][:_FRAMES]:
                 console.print(Text(f"    {printable(frame)}"), style="dim")
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    module = f" [{one['module']}]" if one["module"] else ""
+    between = f"{number(one['low'])} to {number(one['high'])}" if one["low"] < one["high"] else "exact"
+    return (
+        printable(f"{one['site']}{module} ({one['cache']})"),
+        number(one["objects"]),
+        between,
+        size(one["bytes"]),
+        f"{size(one['bytes_per_second'])}/s",
+        one["grade"],
+    )
 
 
 def _modules(console: Console, modules: list[dict[str, Any]]) -> None:
