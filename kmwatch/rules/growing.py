@@ -6,10 +6,11 @@ from typing import Any
 
 from kmwatch.findings import Finding, rule
 from kmwatch.held import Held, bounds, churn
+from kmwatch.kernel.allocators import via_of
 from kmwatch.ledger import Ledger
 from kmwatch.rules.groups import site
 from kmwatch.rules.lives import COUNTED, Life, confidence, grades, is_known, lives
-from kmwatch.schema import Kind
+from kmwatch.schema import Kind, Via
 from kmwatch.units import number, size
 
 # Caches that fill the memory that nobody needs, and shrink when somebody does, by name.
@@ -70,7 +71,8 @@ def growing_site(ledger: Ledger) -> Iterator[Finding]:
 def _by_design(ledger: Ledger, held: Held, key: tuple[int, int, int]) -> bool:
     """Whether most of it is what the kernel takes back, or moves, when memory gets short."""
     name = ledger.meta.caches[key[2]].name
-    if any(re.fullmatch(each, name) for each in _BY_DESIGN):
+    # What SLUB keeps beside each slab, to whom objects are charged, grows with what is in the slabs.
+    if any(re.fullmatch(each, name) for each in _BY_DESIGN) or via_of(ledger.meta.sites[key[1]].symbol) & Via.SLAB:
         return True
     rows, gfp = _rows(held, key), ledger.meta.gfp
     flags = gfp.bit("__GFP_MOVABLE") | gfp.bit("__GFP_RECLAIMABLE")

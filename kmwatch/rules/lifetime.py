@@ -56,8 +56,9 @@ def short_lived_vmalloc(ledger: Ledger) -> Iterator[Finding]:
     Kernel's own words: lazy_max_pages() in mm/vmalloc.c gathers freed areas, for a flush of all TLBs is expensive and
     gets more so with CPUs.
 
-    Needs: the table of held objects (`--outstanding`, `leaks`) with the vmalloc probes. Where too many releases have no
-    event (grade D) nothing is said; grade C is a candidate.
+    Needs: the table of held objects (`--outstanding`, `leaks`) with the vmalloc probes. What gets the same few
+    addresses again and again may be missing from a sample. Where too many releases have no event (grade D) nothing is
+    said; grade C is a candidate.
     """
     for life in lives(ledger, Kind.VMALLOC, least=ledger.thresholds.short_area_rate):
         if _is_short(ledger, life):
@@ -90,8 +91,8 @@ def churn_wants_a_pool(ledger: Ledger) -> Iterator[Finding]:
     Kernel's own words: Documentation/core-api/memory-allocation.rst points to the slab cache allocator for many
     identical objects; the description of mempool_alloc() (mm/mempool.c): it never fails in process context.
 
-    Needs: the table of held objects (`--outstanding`, `leaks`). Where too many releases have no event (grade D) nothing
-    is said; grade C is a candidate.
+    Needs: the table of held objects (`--outstanding`, `leaks`). What gets the same few addresses again and again may be
+    missing from a sample. Where too many releases have no event (grade D) nothing is said; grade C is a candidate.
     """
     limits, page = ledger.thresholds, ledger.meta.limits.page_size
     for life in lives(ledger, Kind.KMALLOC, least=min(limits.short_large_rate, limits.short_small_rate)):

@@ -66,6 +66,8 @@ def test_all_kinds_of_memory_grow(row: Row) -> None:
         (LEAK, LINE[::-1]),
         *((object_of(Cache(name, 1000, 1024), "f+0x1"), LINE) for name in ("dentry", "ext4_inode_cache", "xfs_inode")),
         (object_of(Cache("buffer_head", 104, 104), "f+0x1"), LINE),
+        (kmalloc("alloc_slab_obj_exts+0x58", 1000), LINE),
+        (kmalloc("memcg_alloc_slab_cgroups+0x58", 1000), LINE),  # the same, before Linux 6.10
         (pages("fault+0x1", gfp="GFP_HIGHUSER_MOVABLE"), LINE),
         (kmalloc("names+0x1", 1000, gfp="GFP_KERNEL|__GFP_RECLAIMABLE"), LINE),
     ],
