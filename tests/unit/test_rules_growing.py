@@ -136,6 +136,18 @@ def test_it_is_as_sure_as_the_numbers_are(columns: Lives, confidence: str | None
     assert [each.confidence for each in findings] == ([confidence] if confidence else [])
 
 
+@pytest.mark.parametrize(("number", "fires"), [(1, False), (0, True)])
+def test_a_site_is_as_unknown_as_the_worst_size_that_it_holds(number: int, fires: bool) -> None:
+    known, other = meta(), kmalloc("leak+0x1", 64)
+    made = looks(
+        known,
+        *(held(known, of(LEAK, held=n, released=1), of(other, held=number, released=1, unseen=9)) for n in LINE),
+        rows=(LEAK, other),
+    )
+
+    assert bool(found("KM601", made)) is fires
+
+
 def test_what_the_kernel_does_not_count_is_unknown() -> None:
     """Objects that seem held though the cache did not grow were released without an event."""
     known = meta()
