@@ -87,6 +87,12 @@ class Growth:
             found["early"], found["late"] = middle - first, last - middle
         return found
 
+    def late(self, kind: int, site: int, cache: int) -> float:
+        """The slope of a site's bytes over the later half of the looks, per second; 0 until there are four looks."""
+        half = len(self._times) // 2
+        bytes_held = self.series(kind, site, cache)[half:]
+        return _slope(self._times[half:], bytes_held) if half > 1 and len(bytes_held) else 0.0
+
     def _matrix(self) -> Array:
         """(looks, sites, 2): objects and bytes; a site held nothing before it was first seen."""
         matrix = np.zeros((len(self._looks), len(self._numbers), 2), np.int64)

@@ -120,12 +120,15 @@ def of_tallies(keys: Rows, tallies: Array, meta: Meta, bits: int) -> Held:
     held = np.zeros(len(keys), HELD)
     for name in GROUP:
         held[name] = keys[name]
-    for name in ("ages", "released", "elsewhere", "unseen", "lifetimes", "sampled", "waste_squares"):
+    for name in ("ages", "released", "elsewhere", "unseen", "lifetimes", "sampled"):
         held[name] = tallies[name]
     held["objects"] = rows["count"] << bits
     held["ages"] <<= bits
     for name in ("bytes_requested", "bytes_allocated"):
         held[name] = rows[name] << bits
+    # A cache's objects all waste the same; their events do not tell it, so that the table has none of it.
+    each = (rows["bytes_allocated"] - rows["bytes_requested"]) / np.maximum(rows["count"], 1)
+    held["waste_squares"] = np.where(rows["cache"] != 0, rows["count"] * each**2, tallies["waste_squares"])
     held["bytes_squares"] = rows["bytes_allocated"].astype(float) ** 2 / np.maximum(rows["count"], 1)
     return Held(Held(held).grouped(*GROUP), bits)
 

@@ -78,6 +78,39 @@ class Thresholds:
     context_events: float = _limit(
         10_000.0, "allocations", "of so many some are under a spinlock on any kernel that counts them"
     )
+    growth_looks: float = _limit(8.0, "looks", "fewer points lie on a line by chance")
+    growth_rate: float = _limit(
+        1024.0, "bytes/s", "84 MiB a day: what grows slower is not told from chance in the minutes that one watches"
+    )
+    growth_rising: float = _limit(
+        0.8, "of the looks", "what leaks never gives back; what is cached falls and rises with the load"
+    )
+    growth_late: float = _limit(
+        0.5, "of the whole slope", "all begins at nothing: what only fills up rises first, and levels off later"
+    )
+    permanent_bytes: float = _limit(65536.0, "bytes", "16 pages: less is not worth a change, held for ever or not")
+    permanent_share: float = _limit(
+        0.25, "of what is held", "sizes of all kinds lose a quarter to powers of two: from there on it is this object's"
+    )
+    short_life: float = _limit(
+        0.00105, "s", "a millisecond: shorter than a time slice; times are known by powers of two, and one ends there"
+    )
+    short_objects: float = _limit(
+        100.0, "objects looked at", "as many tell a median, and a share by a tenth; fewer are chance"
+    )
+    short_area_rate: float = _limit(
+        100.0, "areas/s", "an area costs microseconds and its share of a flush on all CPUs: below it nobody notices"
+    )
+    short_large_rate: float = _limit(
+        1000.0, "allocations/s", "from a page on memory is taken and cleared anew each time, mostly behind a lock"
+    )
+    short_small_rate: float = _limit(
+        50_000.0, "allocations/s", "kmalloc and kfree of a small one take 50 ns: it is a quarter of a percent of a CPU"
+    )
+    remote_rate: float = _limit(
+        10_000.0, "releases/s", "a release to another CPU's slab takes 100 ns more: it is a thousandth of a CPU"
+    )
+    remote_share: float = _limit(0.5, "of the releases", "tasks move now and then: some releases are always elsewhere")
     path: str = ""
 
 

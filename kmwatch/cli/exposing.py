@@ -15,13 +15,16 @@ from kmwatch.views.prometheus import Exposition
 
 
 class Exposed:
-    """The pipeline of `kmwatch serve`; render() and observe() are called from the server's thread."""
+    """The pipeline of `kmwatch serve`; render() and observe() are called from the server's thread.
 
-    def __init__(self, meta: Meta, config: ServeConfig, thresholds: Thresholds) -> None:
+    notes: where the journal reads what somebody should look at.
+    """
+
+    def __init__(self, meta: Meta, config: ServeConfig, thresholds: Thresholds, notes: list[str] | None = None) -> None:
         self._meta, self._exposition, self._scrapes = meta, Exposition(), Histogram()
         limits = Limits(config.top, config.idle)
         self._counters = Counters(meta, time.time(), limits, parse_kinds(config.kinds))
-        self._thresholds, self._window = thresholds, Window(meta, config.window, thresholds)
+        self._thresholds, self._window = thresholds, Window(meta, config.window, thresholds, notes=notes)
 
     def add(self, batch: Batch) -> None:
         """Count a batch, and judge it when it is time to."""

@@ -74,7 +74,7 @@ def serve(config: Path | None, **options: Any) -> None:
         # It brings numpy, whose threads must not begin with what the process gives up before.
         from kmwatch.cli.exposing import Exposed
 
-        made.append(Exposed(source.meta, held, thresholds))
+        made.append(Exposed(source.meta, held, thresholds, source.notes))
         return made[-1]
 
     start(held, reread, pipeline)

@@ -31,8 +31,8 @@ FUNCTIONS: dict[int, str] = {
         kmalloc_order kmalloc_order_trace kmalloc_trace kmem_cache_alloc kmem_cache_alloc_bulk
         kmem_cache_alloc_from_sheaf kmem_cache_alloc_lru kmem_cache_alloc_node kmem_cache_alloc_node_trace
         kmem_cache_alloc_trace kmem_cache_prefill_sheaf kmem_cache_refill_sheaf kmemdup kmemdup_array
-        kmemdup_nul krealloc krealloc_node_align kstrdup kstrdup_const kstrndup kzalloc new_slab refill_objects
-        refill_sheaf slab_alloc_node""",
+        kmemdup_nul krealloc krealloc_node_align kstrdup kstrdup_const kstrndup kzalloc memcg_alloc_page_obj_cgroups
+        memcg_alloc_slab_cgroups new_slab refill_objects refill_sheaf slab_alloc_node""",
     Via.KVMALLOC: "__kvmalloc_node kvrealloc kvrealloc_node_align",
     # Up to 6.10, where it is no macro, its large kmallocs have a call site in it.
     Via.KVMALLOC | LIFTED: "kvmalloc_node",

@@ -25,7 +25,7 @@ def _large(ledger: Ledger) -> Iterator[Any]:
 def _own_cache(ledger: Ledger, group: Any) -> Slab | None:
     """The slab of a cache for these objects, where there are many of one size and it takes less than exact pages."""
     asked, limits = int(group["max_request"]), ledger.meta.limits
-    if asked != group["min_request"] or group["count"] < ledger.thresholds.cache_objects:
+    if not asked or asked != group["min_request"] or group["count"] < ledger.thresholds.cache_objects:
         return None
     slab = geometry(ledger).slab(rounded(asked, CACHE_LINE))
     exact = -(-asked // limits.page_size) * limits.page_size

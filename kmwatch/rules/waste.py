@@ -60,7 +60,7 @@ def rounding_waste(ledger: Ledger) -> Iterator[Finding]:
         wasted, allocated = (int(of_site[name].sum()) for name in ("bytes_wasted", "bytes_allocated"))
         worst = of_site[of_site["bytes_wasted"].argmax()]
         told_better = _just_above(ledger, worst) and wasteful(ledger, int(worst["bytes_wasted"]), 0)
-        if wasteful(ledger, wasted, allocated) and not told_better:
+        if wasted and wasteful(ledger, wasted, allocated) and not told_better:
             yield _rounding(ledger, worst, wasted, allocated)
 
 
@@ -71,7 +71,7 @@ def _rounding(ledger: Ledger, worst: Any, wasted: int, allocated: int) -> Findin
     smaller, constant = ledger.meta.limits.next_smaller_class(taken), low == high
     near = _near(worst["fill"], taken, smaller)
     saving = per_second(ledger, near * (taken - smaller)) if smaller else 0.0
-    slab = geometry(ledger).slab(rounded(high, WORD)) if constant and smaller else None
+    slab = geometry(ledger).slab(rounded(high, WORD)) if constant and smaller and high else None
     own = per_second(ledger, count * (taken - slab.each)) if slab else 0.0
     asked = number(high) if constant else f"{number(low)} to {number(high)}"
     return Finding(

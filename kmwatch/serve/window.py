@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import kmwatch.rules  # noqa: F401  # enters the rules
 from kmwatch.batch import Batch, Meta
-from kmwatch.findings import RULES, Found
+from kmwatch.findings import RULES, Found, Rule
 from kmwatch.ledger import Ledger
 from kmwatch.serve.snapshot import Family
 from kmwatch.thresholds import DEFAULTS, Thresholds
+from kmwatch.units import printable
 
 _PARTS = 10
 _SHARE = 0.01  # of the time, at most, goes to judging: where a judgement takes long, they get rare
@@ -22,6 +23,7 @@ class Window:
     table, and findings are counted, not kept.
 
     clock: tells the seconds that a judgement takes.
+    notes: where it is said, once, that a rule cannot judge; somebody reads and empties it.
     """
 
     def __init__(
@@ -30,9 +32,12 @@ class Window:
         seconds: float,
         thresholds: Thresholds = DEFAULTS,
         clock: Callable[[], float] = time.process_time,
+        notes: list[str] | None = None,
     ) -> None:
         self._part, self._clock, self._now, self._due = seconds / _PARTS, clock, 0.0, 0.0
         self._full: deque[Ledger] = deque(maxlen=_PARTS)
+        self._notes: list[str] = [] if notes is None else notes
+        self._broken: set[str] = set()
         self.follow(meta, thresholds)
 
     def follow(self, meta: Meta, thresholds: Thresholds) -> None:
@@ -73,9 +78,20 @@ class Window:
     def _judge(self) -> None:
         ledger, self._counts = self.ledger(), {}
         for rule in RULES.values():
-            for finding in rule.check(ledger):
-                labels = (rule.code, rule.name, Found(rule, finding).severity)
+            for severity in self._severities(rule, ledger):
+                labels = (rule.code, rule.name, severity)
                 self._counts[labels] = self._counts.get(labels, 0) + 1
+
+    def _severities(self, rule: Rule, ledger: Ledger) -> list[str]:
+        """Of all that a rule finds; a rule that raises finds nothing: the others judge, and the service goes on."""
+        try:
+            return [Found(rule, finding).severity for finding in rule.check(ledger)]
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is said
+            if rule.code not in self._broken:
+                self._broken.add(rule.code)
+                said = printable(f"{type(error).__name__}: {error}")
+                self._notes.append(f"rule {rule.code} {rule.name} cannot judge and counts as 0 then: {said}")
+            return []
 
     def _empty(self) -> Ledger:
         return Ledger(self._meta, self._thresholds)

@@ -56,6 +56,11 @@ def test_what_was_published_keeps_its_code_and_its_name() -> None:
         "KM502": ("dma-zone-for-others", "warning"),
         "KM503": ("page-blocks-stolen", "notice"),
         "KM504": ("no-room-for-the-order", "warning"),
+        "KM601": ("growing-site", "warning"),
+        "KM602": ("permanent-waste", "notice"),
+        "KM603": ("short-lived-vmalloc", "notice"),
+        "KM604": ("churn-that-wants-a-pool", "notice"),
+        "KM605": ("remote-frees", "notice"),
         "KM901": ("events-not-counted", "notice"),
         "KM902": ("capture-incomplete", "warning"),
         "KM903": ("context-not-known", "notice"),
@@ -220,6 +225,14 @@ def test_there_is_no_class_below_the_smallest() -> None:
     """Waste it is, but no object becomes smaller than nothing."""
     for finding in found("KM101", ledger(kmalloc("f+0x1", 4, count=10_000))):
         assert "≤ 0 bytes" not in finding.advice
+
+
+def test_rows_that_tell_no_request_are_judged_by_what_they_take() -> None:
+    """An imported text can say anything; a cache for objects of no size is no advice."""
+    nothing = kmalloc("f+0x1", 640, count=1000, bytes_requested=0, min_request=0, max_request=0)
+
+    assert "kmem_cache" not in only("KM101", ledger(nothing)).advice
+    assert found("KM104", ledger(kmalloc("f+0x1", 10_176, count=1000, min_request=0, max_request=0))) == []
 
 
 @pytest.mark.parametrize(

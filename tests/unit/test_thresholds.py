@@ -83,3 +83,11 @@ def test_rules_are_held_to_the_ledgers_thresholds() -> None:
         each.add(batch(known, kmalloc("f+0x1", 640, count=1000)))
 
     assert (len(found("KM101", strict)), found("KM101", lax)) == (1, [])
+
+
+def test_without_a_limit_what_wastes_nothing_is_no_finding() -> None:
+    known = meta()
+    made = Ledger(known, replace(DEFAULTS, waste_share=0.0, waste_rate=0.0, waste_bytes=0.0))
+    made.add(batch(known, kmalloc("f+0x1", 64, count=9), kmalloc("g+0x1", 640, count=9, failed=1)))
+
+    assert found("KM101", made) == []

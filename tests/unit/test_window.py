@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from kmwatch.batch import Batch
-from kmwatch.findings import RULES
+from kmwatch.findings import RULES, Finding, Rule
+from kmwatch.ledger import Ledger
 from kmwatch.schema import Context
 from kmwatch.serve.window import Window
 from kmwatch.thresholds import DEFAULTS
@@ -77,3 +78,17 @@ def test_another_source_begins_with_nothing_found(window: Window) -> None:
     window.follow(rows.meta(), DEFAULTS)
     assert findings(window)[KM201] == 0
     assert not len(window.ledger().rows)
+
+
+def test_a_rule_that_raises_is_said_once_and_the_others_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(_: Ledger) -> Iterator[Finding]:
+        yield Finding("f+0x1", "found before it raised", "")
+        raise ZeroDivisionError("by \x1b zero")
+
+    monkeypatch.setitem(RULES, "KM101", Rule("KM101", "breaks", "notice", "0.2", check))
+    notes: list[str] = []
+    window = Window(META, 50.0, clock=lambda: 0.0, notes=notes)
+
+    assert [window.add(bad()) for _ in range(3)] == [True] * 3
+    assert (findings(window)["KM101", "breaks", "notice"], findings(window)[KM201]) == (0, 1)
+    assert notes == ["rule KM101 breaks cannot judge and counts as 0 then: ZeroDivisionError: by \ufffd zero"]
