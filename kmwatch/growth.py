@@ -17,18 +17,11 @@ GROWN = np.dtype(
         ("objects_per_second", "<f8"),
         ("bytes_per_second", "<f8"),
         ("rising", "<f8"),
-        ("early", "<f8"),
-        ("late", "<f8"),
-        ("noise", "<f8"),
     ]
 )
 """One site: what it holds now, the median of the slopes between any two looks (Theil and Sen), and the share of any two
-looks of which the later one has more.
+looks of which the later one has more."""
 
-early, late: by how many objects the median of the middle third of the looks is above that of the first, and that of the
-last above the middle one's. noise: the median distance of a look from the line, in objects."""
-
-_THIRDS = 3
 _LOOKS = 64  # at most; then every other one is forgotten
 
 
@@ -81,17 +74,13 @@ class Growth:
             found["objects_per_second"][at] = np.median(_slopes(self._times, looks[:, at, 0]))
             slopes = _slopes(self._times, looks[:, at, 1])
             found["bytes_per_second"][at], found["rising"][at] = np.median(slopes), (slopes > 0).mean()
-            found["noise"][at] = _noise(self._times, looks[:, at, 0], found["objects_per_second"][at])
-        if len(looks) >= _THIRDS:
-            first, middle, last = (np.median(third, axis=0) for third in np.array_split(looks[:, :, 0], _THIRDS))
-            found["early"], found["late"] = middle - first, last - middle
         return found
 
     def late(self, kind: int, site: int, cache: int) -> float:
         """The slope of a site's bytes over the later half of the looks, per second; 0 until there are four looks."""
         half = len(self._times) // 2
         bytes_held = self.series(kind, site, cache)[half:]
-        return _slope(self._times[half:], bytes_held) if half > 1 and len(bytes_held) else 0.0
+        return float(np.median(_slopes(self._times[half:], bytes_held))) if half > 1 and len(bytes_held) else 0.0
 
     def _matrix(self) -> Array:
         """(looks, sites, 2): objects and bytes; a site held nothing before it was first seen."""
@@ -107,9 +96,3 @@ def _slopes(times: list[float], values: Array) -> Array:
     moments = np.array(times)
     slopes: Array = (values[second] - values[first]) / (moments[second] - moments[first])
     return slopes
-
-
-def _noise(times: list[float], values: Array, slope: float) -> float:
-    """The median distance of the values from the line of that slope through their middle."""
-    rest = values - slope * np.array(times)
-    return float(np.median(np.abs(rest - np.median(rest))))

@@ -3,43 +3,50 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
-from kmwatch.coverage import UNKNOWN, coverage, labels
+from kmwatch.coverage import GRADES, UNKNOWN, coverage, labels
 from kmwatch.growth import BY
 from kmwatch.held import Held, bounds
-from kmwatch.ledger import Array, Ledger
-from kmwatch.schema import Kind
+from kmwatch.kernel.allocators import via_of
+from kmwatch.ledger import Ledger
+from kmwatch.schema import Kind, Via
 
-LEAST_LOOKS = 8
-"""Looks at what is held, before anything can be said of its growth."""
-
-_LEAST_SAMPLED = 5  # objects looked at that are held: fewer prove nothing
-_LASTING = 0.5  # of the early growth: less in the end, and it levels off
-_ABOVE_NOISE = 3.0  # times the median distance from the line
-_RISING = 0.8  # of any two looks: less, and it comes and goes
 _STACKS = 3
 
-# Caches that the kernel fills as long as there is memory, and empties when it needs it: each has a shrinker, or goes
-# with one that has. Pages of files and of processes are told by their flags.
-BY_DESIGN = re.compile(r"dentry|.*inode.*|buffer_head|radix_tree_node|xfs_buf|xfs_ili|kernfs_node_cache|.*_extent_.*")
-"""The names of caches that grow by design."""
+# Caches that fill the memory that nobody needs, and shrink when somebody does, by name.
+_BY_DESIGN = tuple(
+    re.compile(each)
+    for each in (
+        r"dentry",  # names of files that were looked up
+        r".*inode.*",  # those files
+        r"buffer_head|xfs_buf",  # blocks of a file system
+        r"radix_tree_node|xarray.*",  # where the pages of a file are
+        r".*extent_(?:status|map|state|buffer)",  # where its blocks are
+        r"jbd2_journal_head|mb(?:_cache_entry|cache)",  # the journal's and the attributes' share of them
+    )
+)
 
 
 @dataclass(frozen=True)
 class Suspect:
     """One site; objects and bytes are estimates, `low` and `high` what the objects lie between.
 
-    cache: its cache or size class, as Coverage names it. stacks: the most frequent of its held objects' stacks (sites,
-    innermost first), each with its share of those that have one.
+    site: its index in Meta.sites. caches: its caches or size classes, as Coverage names them. error: by how many bytes
+    `bytes` may be off. grown_at_least: bytes that are more than at the first look, in spite of the errors.
+    grade: the worst of its caches. stacks: the most frequent of its held objects' stacks (sites, innermost first), each
+    with its share of those that have one.
     """
 
     kind: Kind
     site: int
-    cache: str
+    caches: tuple[str, ...]
     objects: int
     low: int
     high: int
     bytes: int
+    error: int
+    grown_at_least: int
     objects_per_second: float
     bytes_per_second: float
     grade: str
@@ -48,81 +55,86 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Grown:
-    """What grew: suspects, by bytes per second; and bytes of what is no suspect though it grew, by cache and reason."""
+    """What grew: suspects, by bytes per second; and bytes held by what is no suspect though it grew, by cache."""
 
-    suspects: tuple[Suspect, ...]
-    by_design: dict[str, int]
-    unknown: dict[str, int]
+    suspects: tuple[Suspect, ...] = ()
+    by_design: tuple[tuple[str, int], ...] = ()
+    unknown: tuple[tuple[str, int], ...] = ()
 
 
 def grown(ledger: Ledger) -> Grown:
     """What grew while it was watched; nothing where that was too short, or nobody looked at what is held."""
-    held = ledger.held
-    if held is None or len(ledger.growth) < LEAST_LOOKS:
-        return Grown((), {}, {})
+    held, limits = ledger.held, ledger.thresholds
+    if held is None or len(ledger.growth) < max(limits.growth_looks, 2):
+        return Grown()
     rows = ledger.growth.rows()
-    rows = rows[_steady(rows, held.bits)]
-    graded = coverage(ledger)
-    details = _details(held)
-    suspects, by_design, unknown = [], dict[str, int](), dict[str, int]()
+    rows = rows[(rows["bytes_per_second"] >= limits.growth_rate) & (rows["rising"] >= limits.growth_rising)]
+    suspects, by_design, unknown = list[Suspect](), Counter[str](), Counter[str]()
+    grades = {label: each.grade for label, each in coverage(ledger).items()} if len(rows) else {}
     for row in rows:
-        key = (int(row["kind"]), int(row["site"]), int(row["cache"]))
-        mine = details[key]
-        label = labels(mine, ledger.meta.caches)[0]
-        grade = graded[label].grade
-        if _is_by_design(label, mine, ledger):
-            by_design[label[0]] = by_design.get(label[0], 0) + int(row["bytes"])
+        key = int(row["kind"]), int(row["site"]), int(row["cache"])
+        if ledger.growth.late(*key) < limits.growth_late * row["bytes_per_second"]:
+            continue
+        mine = _rows(held, key)
+        found = sorted(set(labels(mine, ledger.meta.caches)))
+        grade = max((grades[label] for label in found), default=UNKNOWN)
+        suspect = _suspect(row, tuple(name for name, _ in found), grade, mine, ledger)
+        if suspect.grown_at_least <= 0:
+            continue
+        if _is_by_design(ledger, key, mine):
+            by_design[suspect.caches[0]] += suspect.bytes
         elif grade == UNKNOWN:
-            unknown[label[0]] = unknown.get(label[0], 0) + int(row["bytes"])
+            unknown[suspect.caches[0]] += suspect.bytes
         else:
-            suspects.append(_suspect(row, label, grade, held, ledger))
+            suspects.append(suspect)
     suspects.sort(key=lambda one: -one.bytes_per_second)
-    return Grown(tuple(suspects), by_design, unknown)
+    return Grown(tuple(suspects), tuple(by_design.most_common()), tuple(unknown.most_common()))
 
 
-def _steady(rows: Array, bits: int) -> Array:
-    """Which grew all the time, by more than chance: noise of its own, and that of the sample."""
-    early, late = rows["early"], rows["late"]
-    chance = _ABOVE_NOISE * rows["noise"]
-    steady: Array = (
-        (rows["bytes_per_second"] > 0)
-        & (rows["rising"] >= _RISING)
-        & (rows["objects"] >= _LEAST_SAMPLED << bits)
-        & (early > 0)
-        & (late >= _LASTING * early)
-        & (early + late > chance)
-    )
-    return steady
+def _rows(held: Held, key: tuple[int, int, int]) -> Any:
+    """The rows of a kind, site and cache of which something is held."""
+    chosen = held.rows["objects"] > 0
+    for name, value in zip(BY, key, strict=True):
+        chosen &= held.rows[name] == value
+    return held.rows[chosen]
 
 
-def _details(held: Held) -> dict[tuple[int, ...], Array]:
-    """The rows of each site."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for at, key in enumerate(zip(*(held.rows[name].tolist() for name in BY), strict=True)):
-        found.setdefault(key, []).append(at)
-    return {key: held.rows[at] for key, at in found.items()}
+def _is_by_design(ledger: Ledger, key: tuple[int, int, int], rows: Any) -> bool:
+    """Whether most of it is what the kernel takes back, or moves, when memory gets short."""
+    # What SLUB keeps beside each slab, to whom objects are charged, grows with what is in the slabs.
+    beside = via_of(ledger.meta.sites[key[1]].symbol) & Via.SLAB
+    name = ledger.meta.caches[key[2]].name
+    if beside or any(each.fullmatch(name) for each in _BY_DESIGN):
+        return True
+    gfp = ledger.meta.gfp
+    flags = gfp.bit("__GFP_MOVABLE") | gfp.bit("__GFP_RECLAIMABLE")
+    given_back = int(rows["bytes_allocated"][rows["gfp"] & flags != 0].sum())
+    return 2 * given_back >= int(rows["bytes_allocated"].sum())
 
 
-def _is_by_design(label: tuple[str, Kind], rows: Array, ledger: Ledger) -> bool:
-    if label[1] == Kind.PAGE_ALLOC:
-        return bool((rows["gfp"] & ledger.meta.gfp.bit("__GFP_MOVABLE")).all())
-    return label[1] == Kind.CACHE_ALLOC and bool(BY_DESIGN.fullmatch(label[0]))
-
-
-def _suspect(row: Array, label: tuple[str, Kind], grade: str, held: Held, ledger: Ledger) -> Suspect:
-    low, high = bounds(int(row["objects"]), int(row["objects"]) >> held.bits, held.bits)
+def _suspect(row: Any, caches: tuple[str, ...], grade: str, rows: Any, ledger: Ledger) -> Suspect:
+    held = ledger.held or Held(rows)
+    now, key = int(row["bytes"]), (int(row["kind"]), int(row["site"]), int(row["cache"]))
+    squares = float(rows["bytes_squares"].sum())
+    least, most = bounds(now, squares, held.bits)
+    first = int(ledger.growth.series(*key)[0])
+    # What was held at first was of about the same sizes.
+    at_first = bounds(first, squares * first / max(now, 1), held.bits)[1]
+    low, high = bounds(int(row["objects"]), float(rows["sampled"].sum()), held.bits)
     return Suspect(
-        label[1],
-        int(row["site"]),
-        label[0],
-        int(row["objects"]),
-        low,
-        high,
-        int(row["bytes"]),
-        float(row["objects_per_second"]),
-        float(row["bytes_per_second"]),
-        grade,
-        _stacks(held, int(row["kind"]), int(row["site"]), ledger),
+        kind=Kind(key[0]),
+        site=key[1],
+        caches=caches or ("",),
+        objects=int(row["objects"]),
+        low=low,
+        high=high,
+        bytes=now,
+        error=max(most - now, now - least),
+        grown_at_least=least - at_first,
+        objects_per_second=float(row["objects_per_second"]),
+        bytes_per_second=float(row["bytes_per_second"]),
+        grade=grade if grade in GRADES else UNKNOWN,
+        stacks=_stacks(held, key[0], key[1], ledger),
     )
 
 

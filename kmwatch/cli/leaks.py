@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kmwatch.cli.base import JSON, KINDS, SECONDS, Sample, cli, emit, examples, say
+from kmwatch.cli.base import CONFIG, JSON, KINDS, SECONDS, Sample, cli, emit, examples, say, thresholds_of
 
 if TYPE_CHECKING:
     from kmwatch.ledger import Ledger
     from kmwatch.sources.maps import LiveSource
     from kmwatch.sources.workload import Workload
+    from kmwatch.thresholds import Thresholds
 
 _LOOKS = 60  # in the time to watch, at least, where it is long enough
 _LEAST, _MOST = 0.5, 5.0  # seconds between two looks
@@ -27,8 +28,9 @@ _LEAST, _MOST = 0.5, 5.0  # seconds between two looks
 @click.option("--sample", type=Sample(), default="1/16", show_default=True, help="Look at one object of so many.")
 @KINDS
 @click.option("--top", "most", default=10, show_default=True, type=click.IntRange(1), help="Sites shown with stacks.")
+@CONFIG
 @JSON
-def leaks(source: str, duration: float, sample: int, kinds: str | None, most: int, as_json: bool) -> None:  # noqa: ARG001
+def leaks(source: str, duration: float, sample: int, kinds: str | None, most: int, config: Any, as_json: bool) -> None:  # noqa: ARG001
     """Watch what is held, and name the sites at which it grows and should not: what may leak.
 
     Each is shown with the stacks of its objects. Caches that grow by design (dentry, inodes) are only summed up, and so
@@ -50,19 +52,19 @@ def leaks(source: str, duration: float, sample: int, kinds: str | None, most: in
             with_releases(parse_kinds(kinds)), interval, workload.finished, again=Again.RELEASES, hold=hold
         )
         say(live.notes)
-        ledger = _watched(live, workload, duration)
+        ledger = _watched(live, workload, duration, thresholds_of(config))
     data = build(ledger, grown(ledger))
     emit(data, as_json, lambda console: render(console, data, most))
 
 
-def _watched(live: "LiveSource", workload: "Workload", duration: float) -> "Ledger":
+def _watched(live: "LiveSource", workload: "Workload", duration: float, thresholds: "Thresholds") -> "Ledger":
     """The ledger of all of it, with a bar of how far it is."""
     from kmwatch.cli.sources import ledgers
     from kmwatch.views.progress import Bar
 
     ledger: Any = None
     with Bar("watching what is held", duration) as bar:
-        for ledger in ledgers(live, workload.start):
+        for ledger in ledgers(live, workload.start, thresholds):
             held = ledger.held
             objects = int(held.rows["objects"].sum()) if held else 0
             bar.show(ledger.seconds, f"{objects:,} objects held")

@@ -1,27 +1,14 @@
 """KM601 and KM602: what is held more and more, and what is held for good and mostly never used."""
 
-import re
 from collections.abc import Iterator
-from typing import Any
 
 from kmwatch.findings import Finding, rule
-from kmwatch.held import Held, bounds, churn
-from kmwatch.kernel.allocators import via_of
+from kmwatch.held import bounds, churn
+from kmwatch.leaks import Suspect, grown
 from kmwatch.ledger import Ledger
 from kmwatch.rules.groups import site
-from kmwatch.rules.lives import COUNTED, Life, confidence, grades, is_known, lives
-from kmwatch.schema import Kind, Via
+from kmwatch.rules.lives import COUNTED, Life, confidence, lives
 from kmwatch.units import number, size
-
-# Caches that fill the memory that nobody needs, and shrink when somebody does, by name.
-_BY_DESIGN = (
-    r"dentry",  # names of files that were looked up
-    r".*inode.*",  # those files
-    r"buffer_head|xfs_buf",  # blocks of a file system
-    r"radix_tree_node|xarray.*",  # where the pages of a file are
-    r".*extent_(?:status|map|state|buffer)",  # where its blocks are
-    r"jbd2_journal_head|mb(?:_cache_entry|cache)",  # the journal's and the attributes' share of them
-)
 
 
 @rule("KM601", "growing-site", "warning", since="0.2")
@@ -49,72 +36,30 @@ def growing_site(ledger: Ledger) -> Iterator[Finding]:
     was allocated before is not in it. Where too many releases have no event (grade D) nothing is said; grade C is a
     candidate.
     """
-    held, limits, looks = ledger.held, ledger.thresholds, len(ledger.growth)
-    if held is None or looks < max(limits.growth_looks, 2):
-        return
-    grown = ledger.growth.rows()
-    grown = grown[(grown["bytes_per_second"] >= limits.growth_rate) & (grown["rising"] >= limits.growth_rising)]
-    if not len(grown):
-        return
-    graded = grades(ledger)
-    for row in grown:
-        key = (int(row["kind"]), int(row["site"]), int(row["cache"]))
-        if not is_known(graded.get(key, "D")) or _by_design(ledger, held, key):
-            continue
-        if ledger.growth.late(*key) < limits.growth_late * row["bytes_per_second"]:
-            continue
-        told = _told(ledger, held, row, key)
-        if told["bytes_grown_at_least"] > 0:
-            yield _growing(ledger, row, told | {"looks": looks, "grade": graded[key]})
+    for suspect in grown(ledger).suspects:
+        yield _growing(ledger, suspect)
 
 
-def _by_design(ledger: Ledger, held: Held, key: tuple[int, int, int]) -> bool:
-    """Whether most of it is what the kernel takes back, or moves, when memory gets short."""
-    name = ledger.meta.caches[key[2]].name
-    # What SLUB keeps beside each slab, to whom objects are charged, grows with what is in the slabs.
-    if any(re.fullmatch(each, name) for each in _BY_DESIGN) or via_of(ledger.meta.sites[key[1]].symbol) & Via.SLAB:
-        return True
-    rows, gfp = _rows(held, key), ledger.meta.gfp
-    flags = gfp.bit("__GFP_MOVABLE") | gfp.bit("__GFP_RECLAIMABLE")
-    given_back = int(rows["bytes_allocated"][rows["gfp"] & flags != 0].sum())
-    return 2 * given_back >= int(rows["bytes_allocated"].sum())
-
-
-def _rows(held: Held, key: tuple[int, int, int]) -> Any:
-    """The rows of a kind, site and cache."""
-    kind, at, cache = key
-    rows = held.rows
-    return rows[(rows["kind"] == kind) & (rows["site"] == at) & (rows["cache"] == cache)]
-
-
-def _told(ledger: Ledger, held: Held, row: Any, key: tuple[int, int, int]) -> dict[str, Any]:
-    """The evidence: what is held, how far that may be off, and what it grew by at least since the first look."""
-    now, first = int(row["bytes"]), int(ledger.growth.series(*key)[0])
-    squares = float(_rows(held, key)["bytes_squares"].sum())
-    low, high = bounds(now, squares, held.bits)
-    # What was held at first was of about the same sizes.
-    at_first = bounds(first, squares * first / max(now, 1), held.bits)[1]
-    return {
-        "kind": Kind(key[0]).name.lower(),
-        "cache": ledger.meta.caches[key[2]].name,
-        "objects": int(row["objects"]),
-        "bytes": now,
-        "error": max(high - now, now - low),
-        "bytes_grown_at_least": low - at_first,
-        "bytes_per_second": round(float(row["bytes_per_second"]), 1),
-    }
-
-
-def _growing(ledger: Ledger, row: Any, told: dict[str, Any]) -> Finding:
-    what = f"objects of the cache {told['cache']}" if told["cache"] else f"pieces ({told['kind']})"
-    off = f" ± {size(told['error'])}" if told["error"] else ""
+def _growing(ledger: Ledger, suspect: Suspect) -> Finding:
+    looks, cache = len(ledger.growth), ", ".join(suspect.caches)
+    off = f" ± {size(suspect.error)}" if suspect.error else ""
     return Finding(
-        site=site(ledger, row),
-        message=f"holds {number(told['objects'])} {what}, {size(told['bytes'])}{off}, and "
-        f"{size(told['bytes_per_second'])} more each second, over {number(told['looks'])} looks",
+        site=ledger.meta.sites[suspect.site].label,
+        message=f"holds {number(suspect.objects)} objects ({cache}), {size(suspect.bytes)}{off}, and "
+        f"{size(suspect.bytes_per_second)} more each second, over {number(looks)} looks",
         advice="find the way out on which they are not released: an error path, or a reference too many",
-        evidence=told,
-        confidence=confidence(told["grade"]),
+        evidence={
+            "kind": suspect.kind.name.lower(),
+            "cache": cache,
+            "objects": suspect.objects,
+            "bytes": suspect.bytes,
+            "error": suspect.error,
+            "bytes_grown_at_least": suspect.grown_at_least,
+            "bytes_per_second": round(suspect.bytes_per_second, 1),
+            "looks": looks,
+            "grade": suspect.grade,
+        },
+        confidence=confidence(suspect.grade),
     )
 
 

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kmwatch.coverage import Coverage, coverage, labels
+from kmwatch.coverage import UNKNOWN, Coverage, coverage, labels
 from kmwatch.held import Held, median_seconds
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Kind
-
-_UNKNOWN = "D"
 
 # A size class of kmalloc is what a cache is; areas have as many sizes as there are callers.
 _COLUMNS = {
@@ -67,7 +65,7 @@ def lives(ledger: Ledger, kind: Kind, *, least: float = 0.0) -> Iterator[Life]:
     rows, covered = of_kind.grouped("kind", *columns), coverage(ledger)
     for row, label in zip(rows, labels(rows, ledger.meta.caches), strict=True):
         group = busy.get(tuple(int(row[name]) for name in columns))
-        if group is not None and covered[label].grade != _UNKNOWN:
+        if group is not None and covered[label].grade != UNKNOWN:
             yield Life(row, of_kind.bits, covered[label], group)
 
 
@@ -76,24 +74,6 @@ def _of_kind(ledger: Ledger, kind: Kind) -> Held | None:
         return None
     rows = ledger.held.rows
     return Held(rows[rows["kind"] == kind], ledger.held.bits)
-
-
-def grades(ledger: Ledger) -> dict[tuple[int, int, int], str]:
-    """The worst grade of all size classes of which a site holds something, by kind, site and cache."""
-    if ledger.held is None:
-        return {}
-    rows, covered = ledger.held.grouped("kind", "site", "cache", "bytes_alloc"), coverage(ledger)
-    rows = rows[rows["objects"] > 0]
-    found: dict[tuple[int, int, int], str] = {}
-    for row, label in zip(rows, labels(rows, ledger.meta.caches), strict=True):
-        key = (int(row["kind"]), int(row["site"]), int(row["cache"]))
-        found[key] = max(found.get(key, ""), covered[label].grade)
-    return found
-
-
-def is_known(grade: str) -> bool:
-    """Whether a number of this grade may be told."""
-    return grade != _UNKNOWN
 
 
 def confidence(grade: str, best: str = "likely") -> str:

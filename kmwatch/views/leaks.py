@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kmwatch.held import HELD, Held
-from kmwatch.leaks import LEAST_LOOKS, Grown, Suspect
+from kmwatch.leaks import Grown, Suspect
 from kmwatch.ledger import Ledger
 from kmwatch.units import number, printable, seconds, size
 from kmwatch.views.tables import show_table
@@ -31,13 +31,14 @@ def build(ledger: Ledger, grown: Grown) -> dict[str, Any]:
         "sample": 2.0**-held.bits,
         "refused": held.refused,
         "looks": len(ledger.growth),
+        "least_looks": max(int(ledger.thresholds.growth_looks), 2),
         "sites": suspects,
         "modules": [
             {"module": name, "bytes_per_second": round(rate, 1)}
             for name, rate in sorted(modules.items(), key=lambda one: -one[1])
         ],
-        "by_design": grown.by_design,
-        "unknown": grown.unknown,
+        "by_design": dict(grown.by_design),
+        "unknown": dict(grown.unknown),
     }
 
 
@@ -45,10 +46,10 @@ def _suspect(one: Suspect, ledger: Ledger) -> dict[str, Any]:
     site = ledger.meta.sites[one.site]
     return {
         "kind": one.kind.name.lower(),
-        "site": site.label,
+        "site": site.text,
         "symbol": site.symbol,
         "module": site.module,
-        "cache": one.cache,
+        "caches": list(one.caches),
         "objects": one.objects,
         "low": one.low,
         "high": one.high,
@@ -68,7 +69,7 @@ def render(console: Console, data: dict[str, Any], most: int) -> None:
     span, sites = data["span"]["seconds"], data["sites"]
     sampled = "each object" if data["sample"] == 1 else f"one object of {round(1 / data['sample'])}"
     console.print(f"{seconds(span)} watched, {sampled} looked at; what was allocated before is not known", style="dim")
-    if data["looks"] < LEAST_LOOKS:
+    if data["looks"] < data["least_looks"]:
         console.print(f"{data['looks']} looks are too few to tell what grows: watch longer (-d)")
         return
     console.print(Text(_verdict(sites), style="bold"))
@@ -101,7 +102,7 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
     module = f" [{one['module']}]" if one["module"] else ""
     between = f"{number(one['low'])} to {number(one['high'])}" if one["low"] < one["high"] else "exact"
     return (
-        printable(f"{one['site']}{module} ({one['cache']})"),
+        printable(f"{one['site']}{module} ({', '.join(one['caches'])})"),
         number(one["objects"]),
         between,
         size(one["bytes"]),
@@ -118,8 +119,7 @@ def _modules(console: Console, modules: list[dict[str, Any]]) -> None:
 def _rest(console: Console, data: dict[str, Any]) -> None:
     reasons = (("by_design", "grows by design"), ("unknown", "cannot be told: releases have no event, grade D"))
     for name, words in reasons:
-        caches = sorted(data[name].items(), key=lambda one: -one[1])
-        held = ", ".join(f"{cache} {size(taken)}" for cache, taken in caches)
+        held = ", ".join(f"{cache} {size(taken)}" for cache, taken in data[name].items())
         if held:
             console.print(Text(printable(f"{words}: {held}")), style="dim")
     if data["refused"]:

@@ -27,12 +27,12 @@ def test_a_site_that_never_gives_back_grows() -> None:
 
     assert finding.site == "leak+0x1"
     assert finding.message == (
-        "holds 1 000 pieces (kmalloc), 1000.0 KiB, and 100.0 KiB more each second, over 10 looks"
+        "holds 1 000 objects (kmalloc-1k), 1000.0 KiB, and 100.0 KiB more each second, over 10 looks"
     )
     assert finding.confidence == "likely"
     assert finding.evidence == {
         "kind": "kmalloc",
-        "cache": "",
+        "cache": "kmalloc-1k",
         "objects": 1000,
         "bytes": 1_024_000,
         "error": 0,

@@ -170,7 +170,7 @@ def test_a_leak_is_the_first_line_amid_noise(lab: Lab) -> None:
     data = json.loads(ended.stdout)
     found = data["sites"][0]
 
-    assert (found["symbol"], found["module"], found["cache"]) == ("lab_kmalloc", "kmwatch_lab", "kmalloc-1k")
+    assert (found["symbol"], found["module"], found["caches"]) == ("lab_kmalloc", "kmwatch_lab", ["kmalloc-1k"])
     assert found["stacks"][0]["frames"][0].startswith("lab_kmalloc+")
     assert data["modules"][0]["module"] == "kmwatch_lab"
-    assert "dentry" not in {site["cache"] for site in data["sites"]}
+    assert "dentry" not in {cache for site in data["sites"] for cache in site["caches"]}
