@@ -15,6 +15,7 @@ from kmwatch.errors import UsageError
 if TYPE_CHECKING:
     from kmwatch.batch import Task
     from kmwatch.ledger import Ledger
+    from kmwatch.sources.held import Hold
     from kmwatch.thresholds import Thresholds
 
 
@@ -53,14 +54,23 @@ class Part:
             raise UsageError(f"{named[0]} needs a capture, `live` adds up all there is: `kmwatch record -o DIR` first")
 
 
-def open_source(source: str, part: Part, interval: float = 1.0, until: Callable[[], bool] = lambda: False) -> Any:
-    """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none."""
+def open_source(
+    source: str,
+    part: Part,
+    interval: float = 1.0,
+    until: Callable[[], bool] = lambda: False,
+    hold: "Hold | None" = None,
+) -> Any:
+    """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none.
+
+    With `hold` the running kernel is asked what is held, too.
+    """
     if source == "live":
         part.refuse_live()
         from kmwatch.sources.maps import LiveSource
         from kmwatch.sources.probes import parse_kinds
 
-        live = LiveSource(parse_kinds(part.kinds), interval, until)
+        live = LiveSource(parse_kinds(part.kinds), interval, until, hold=hold)
         say(live.notes)
         return live
     path = Path(source)

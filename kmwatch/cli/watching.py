@@ -33,6 +33,7 @@ _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possib
     epilog=examples(
         "sudo kmwatch top",
         "sudo kmwatch top --kinds kmalloc,page_alloc",
+        "sudo kmwatch top --outstanding",
         "sudo kmwatch top --json -d 60",
         "kmwatch top boot.kmw --speed 4",
     )
@@ -42,35 +43,51 @@ _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possib
 @click.option("-i", "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), help=_INTERVAL)
 @click.option("-d", "--duration", type=SECONDS, help="Stop watching `live` after so many seconds.")
 @click.option("--speed", type=click.FloatRange(0, 1024), help=_SPEED)
+@click.option("--outstanding", is_flag=True, help="Begin with what is held, key o of the live screen of `live`.")
 @click.option("--once", is_flag=True, help="One refresh as text, then leave; of a capture, all of it.")
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="One report a line for each refresh, as JSON.")
-def top(source: str, kinds: str | None, duration: float | None, speed: float | None, **shown: Any) -> None:
+def top(
+    source: str, kinds: str | None, duration: float | None, speed: float | None, *, outstanding: bool, **shown: Any
+) -> None:
     """Show which call sites allocate what, how, and from which context: live, or as a capture has it.
 
     On a capture Space pauses the time, the arrow keys move in it, + and - change its speed.
     """
     shown["thresholds"] = thresholds_of(shown.pop("config"))
+    if outstanding and (source != "live" or shown["once"] or shown["as_json"]):
+        raise UsageError(
+            "--outstanding goes with the live screen of `live`: only the running kernel tells what is held"
+        )
     if source != "live":
         refuse_live_only(source, (), duration)
         _replay(open_source(source, Part(kinds)), speed, **shown)
     elif speed is not None:
         raise UsageError("--speed goes with a capture: `live` has the speed that it has")
     else:
-        _watch(kinds, duration, **shown)
+        _watch(kinds, duration, "outstanding" if outstanding else "sites", **shown)
 
 
 def _watch(
-    kinds: str | None, duration: float | None, *, interval: float, once: bool, as_json: bool, thresholds: "Thresholds"
+    kinds: str | None,
+    duration: float | None,
+    view: str,
+    *,
+    interval: float,
+    once: bool,
+    as_json: bool,
+    thresholds: "Thresholds",
 ) -> None:
+    from kmwatch.sources.held import Hold
     from kmwatch.sources.workload import Workload
 
     workload = Workload((), interval if once and not duration else duration)
-    live = open_source("live", Part(kinds), interval, workload.finished)
-    if not (once or as_json):
+    screen = not (once or as_json)
+    live = open_source("live", Part(kinds), interval, workload.finished, Hold() if screen else None)
+    if screen:
         from kmwatch.views.top import run
 
-        run(live, workload.start, thresholds)
+        run(live, workload.start, thresholds, view)
         return
     with workload:
         if once:
