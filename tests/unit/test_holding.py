@@ -12,6 +12,7 @@ from kmwatch.schema import Kind
 from kmwatch.serve.config import ServeConfig
 from kmwatch.serve.holding import Holding
 from kmwatch.serve.snapshot import Family, Own
+from kmwatch.sources.held import with_releases
 from kmwatch.thresholds import DEFAULTS
 from tests.unit import rows
 from tests.unit.counted import series
@@ -103,6 +104,13 @@ def test_releases_of_older_objects_explain_what_the_kernels_count_lacks() -> Non
         grades.append(series(holding.families(), "held_grade")["cache_alloc", "dentry"])
 
     assert grades == [2, 0]
+
+
+def test_kinds_bring_along_what_releases_them() -> None:
+    """An object of a cache may come back by kfree(), too; what is no memory has no release."""
+    asked = frozenset({Kind.CACHE_ALLOC, Kind.VMALLOC, Kind.OOM_VICTIM})
+
+    assert with_releases(asked) - asked == {Kind.CACHE_FREE, Kind.KFREE, Kind.VFREE}
 
 
 def test_where_nobody_looked_there_is_nothing() -> None:
