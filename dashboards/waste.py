@@ -1,7 +1,7 @@
 """Bytes that were allocated and never asked for."""
 
 from dashboards.model import Board, Panel, Query, Row
-from dashboards.promql import HOST, SITE, rate, ratio, top
+from dashboards.promql import HOST, SITE, rate, ratio, top, total
 
 _KMALLOC = f'kind="kmalloc",{HOST}'
 
@@ -124,9 +124,48 @@ _SITES = Row(
     ),
 )
 
+_HELD = Row(
+    "What stays",
+    (
+        Panel(
+            "Waste that is held, by cache",
+            "Bytes that nobody asked for and that are taken all the time, of what was allocated since kmwatch started.",
+            "Waste that stays costs memory, waste that churns costs none: begin with the objects that are many here.",
+            (Query(top(15, total("kmwatch_held_wasted_bytes", "kind, slab")), "{{slab}} {{kind}}"),),
+            unit="bytes",
+            rules=("KM101", "KM104"),
+        ),
+        Panel(
+            "Waste that is held, by call site",
+            "The functions whose objects stay and are rounded up most; sites of caches that are unknown are left out.",
+            "A smaller struct or a kmem_cache of its own gives this back for good: `kmwatch whatif live` prices both.",
+            (
+                Query(
+                    top(15, total("kmwatch_site_held_wasted_bytes", "site, module, kind", SITE)), "{{site}} {{module}}"
+                ),
+            ),
+            unit="bytes",
+            rules=("KM101", "KM104"),
+        ),
+        Panel(
+            "Held by call site",
+            "A line that rises for hours and never falls, of a site that is no cache of files.",
+            "`kmwatch top --outstanding` on the host tells its age, its growth and how far to believe the number.",
+            (Query(top(15, total("kmwatch_site_held_bytes", "site, module, kind", SITE)), "{{site}} {{module}}"),),
+            unit="bytes",
+        ),
+        Panel(
+            "Caches of which it is unknown",
+            "How many caches have grade D: their objects are released without an event, so nothing is told of them.",
+            "Some are usual. Where there are many, read the growth of slabs from node_exporter instead.",
+            (Query(f"sum by (instance) (kmwatch_held_grade{{{HOST}}} == bool 3)", "{{instance}}"),),
+        ),
+    ),
+)
+
 BOARD = Board(
     "waste",
     "kmwatch: Rounding waste",
     "What size classes and whole pages cost beyond what was asked for, and at which call sites.",
-    (_WHOLE, _CLASSES, _SITES),
+    (_WHOLE, _CLASSES, _SITES, _HELD),
 )

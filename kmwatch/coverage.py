@@ -22,6 +22,9 @@ GRADES = "ABCD"
 UNKNOWN = GRADES[-1]
 """Of what is held by a cache of this grade no number is told."""
 
+LARGE_KMALLOCS = "kmalloc, large"
+"""The label of kmallocs that take whole pages."""
+
 _UNSEEN = (0.001, 0.01, 0.1)  # share of releases without event, at most, of A, B and C
 _EXCESS = (0.05, 0.2, 0.5)  # share of what seems held that the kernel does not have, at most, of A, B and C
 _SLABS, _SHEAVES = 2, 128  # slabs and objects of each CPU that the kernel counts as in use though they are free
@@ -57,7 +60,7 @@ def _label(kind: Kind, cache: int, size: int, caches: list[Any]) -> tuple[str, K
     if kind == Kind.CACHE_ALLOC:
         return caches[cache].name or "unknown", kind
     if kind == Kind.KMALLOC:
-        return (kmalloc_name(size) if size <= LARGE else "kmalloc, large"), kind
+        return (kmalloc_name(size) if size <= LARGE else LARGE_KMALLOCS), kind
     return kind.name.lower(), kind
 
 

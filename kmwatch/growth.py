@@ -37,6 +37,13 @@ class Growth:
     def __len__(self) -> int:
         return len(self._times)
 
+    def copy(self) -> "Growth":
+        """The looks so far, to which none is added."""
+        made = Growth()
+        made._numbers, made._times, made._looks = dict(self._numbers), list(self._times), list(self._looks)
+        made._every, made._turn = self._every, self._turn
+        return made
+
     def add(self, at: float, held: Held) -> None:
         """What is held at a time, in seconds of any clock. Where there are many looks, not each of them is kept."""
         self._turn += 1

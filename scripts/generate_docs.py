@@ -246,7 +246,10 @@ at most eight times `top` have one, and others wait.
   `other` jumps when an entry's sums join it.
 * A series begins at 0; what the entry did before is in `other`. Failures and sleeping allocations are counted in a
   series of their own at once, as one tells all: ask whether the series is there, not for its rate alone.
-* An entry that comes back begins at 0 again. OpenMetrics tells when (`_created`)."""
+* An entry that comes back begins at 0 again. OpenMetrics tells when (`_created`).
+* What is held has the `top` largest sites by bytes at each reading, and eight times as many caches. Series come and go;
+  sums over all stay. Of a cache of grade D there is the grade alone, and sites are without it. Nothing of it is shown
+  while the overhead budget samples allocations: those that are left out are not followed, then and later."""
 
 
 def _metric(metric: Metric) -> tuple[str, str, str, str]:

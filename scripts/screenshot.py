@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kmwatch.kernel.slab import running_limits
+from kmwatch.sources.held import Hold
 from kmwatch.sources.maps import LiveSource
 from kmwatch.sources.probes import parse_kinds
 from kmwatch.views.top.app import TopApp
@@ -41,7 +42,7 @@ def work() -> None:
 
 async def picture() -> str:
     """The screen after some refreshes, as SVG."""
-    live = LiveSource(parse_kinds(None))
+    live = LiveSource(parse_kinds(None), hold=Hold())
     live.meta.host = replace(live.meta.host, hostname="host")
     feed = Feed(live)
     app = TopApp(feed)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kmwatch.cli.base import CONFIG, JSON, KINDS, SECONDS, Sample, cli, emit, examples, say, thresholds_of
+from kmwatch.cli.base import CONFIG, JSON, KINDS, SECONDS, Sample, cli, emit, examples, thresholds_of
+from kmwatch.cli.sources import Part, ledgers, open_source
 
 if TYPE_CHECKING:
     from kmwatch.ledger import Ledger
@@ -30,28 +31,20 @@ _LEAST, _MOST = 0.5, 5.0  # seconds between two looks
 @click.option("--top", "most", default=10, show_default=True, type=click.IntRange(1), help="Sites shown with stacks.")
 @CONFIG
 @JSON
-def leaks(source: str, duration: float, sample: int, kinds: str | None, most: int, config: Any, as_json: bool) -> None:  # noqa: ARG001
+def leaks(source: str, duration: float, sample: int, kinds: str | None, most: int, config: Any, as_json: bool) -> None:
     """Watch what is held, and name the sites at which it grows and should not: what may leak.
 
     Each is shown with the stacks of its objects. Caches that grow by design (dentry, inodes) are only summed up, and so
     are those whose releases cannot be seen. Ctrl-C ends the watching early, and what was seen so far is judged.
     """
-    from kmwatch.held import with_releases
     from kmwatch.leaks import grown
     from kmwatch.sources.held import Hold
-    from kmwatch.sources.maps import LiveSource
-    from kmwatch.sources.probes import parse_kinds
-    from kmwatch.sources.running import Again
     from kmwatch.sources.workload import Workload
     from kmwatch.views.leaks import build, render
 
     interval = min(max(duration / _LOOKS, _LEAST), _MOST)
     with Workload((), duration) as workload:
-        hold = Hold(sample, stacks=True)
-        live = LiveSource(
-            with_releases(parse_kinds(kinds)), interval, workload.finished, again=Again.RELEASES, hold=hold
-        )
-        say(live.notes)
+        live = open_source(source, Part(kinds), interval, workload.finished, Hold(sample, stacks=True, sure=True))
         ledger = _watched(live, workload, duration, thresholds_of(config))
     data = build(ledger, grown(ledger))
     emit(data, as_json, lambda console: render(console, data, most))
@@ -59,7 +52,6 @@ def leaks(source: str, duration: float, sample: int, kinds: str | None, most: in
 
 def _watched(live: "LiveSource", workload: "Workload", duration: float, thresholds: "Thresholds") -> "Ledger":
     """The ledger of all of it, with a bar of how far it is."""
-    from kmwatch.cli.sources import ledgers
     from kmwatch.views.progress import Bar
 
     ledger: Any = None

@@ -25,6 +25,7 @@ def _SETTINGS(command: Any) -> Any:  # noqa: N802  # used as click's options are
             "estimated, and that is said. 1%.",
         ),
         KINDS,
+        click.option("--held/--no-held", default=None, help="Whether objects are followed to their release; they are."),
         click.option("--user", metavar="NAME", help="Who to become once the programs are attached; nobody."),
         click.option(
             "--tls-certificate", metavar="FILE", help="Certificate and chain, PEM: TLS instead of plain HTTP."

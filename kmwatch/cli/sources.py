@@ -15,6 +15,7 @@ from kmwatch.errors import UsageError
 if TYPE_CHECKING:
     from kmwatch.batch import Task
     from kmwatch.ledger import Ledger
+    from kmwatch.sources.held import Hold
     from kmwatch.thresholds import Thresholds
 
 
@@ -58,32 +59,24 @@ def open_source(
     part: Part,
     interval: float = 1.0,
     until: Callable[[], bool] = lambda: False,
-    *,
-    sample: int | None = None,
+    hold: "Hold | None" = None,
 ) -> Any:
     """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none.
 
-    With `sample` it tells what is held, `live` by one object of 2^sample, and others by every object.
+    With `hold` it tells what is held: `live` as that says, and others of every object.
     """
     if source == "live":
         part.refuse_live()
-        from kmwatch.held import with_releases
-        from kmwatch.sources.held import Hold
         from kmwatch.sources.maps import LiveSource
         from kmwatch.sources.probes import parse_kinds
-        from kmwatch.sources.running import Again
 
-        kinds = parse_kinds(part.kinds)
-        if sample is None:
-            live = LiveSource(kinds, interval, until)
-        else:
-            live = LiveSource(with_releases(kinds), interval, until, again=Again.RELEASES, hold=Hold(sample))
+        live = LiveSource(parse_kinds(part.kinds), interval, until, hold=hold)
         say(live.notes)
         return live
     path = Path(source)
     if not path.exists():
         raise UsageError(f"there is no {source}: SOURCE is `live`, the directory of a capture, or a text to import")
-    return open_capture(path if path.is_dir() else _imported(path), part, outstanding=sample is not None)
+    return open_capture(path if path.is_dir() else _imported(path), part, outstanding=hold is not None)
 
 
 def _imported(file: Path) -> Path:

@@ -24,9 +24,9 @@ from kmwatch.cli.sources import Part, ledgers, open_source, refuse_live_only, wh
 from kmwatch.errors import UsageError
 
 if TYPE_CHECKING:
+    from kmwatch.sources.held import Hold
     from kmwatch.thresholds import Thresholds
 
-_BITS = 4  # one object of 2^n is looked at
 _INTERVAL = "Seconds between refreshes; of a capture, recorded seconds."
 _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possible; 1 by default, 0 with --json."
 
@@ -35,6 +35,7 @@ _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possib
     epilog=examples(
         "sudo kmwatch top",
         "sudo kmwatch top --kinds kmalloc,page_alloc",
+        "sudo kmwatch top --outstanding",
         "sudo kmwatch top --json -d 60",
         "kmwatch top boot.kmw --speed 4",
     )
@@ -44,35 +45,51 @@ _SPEED = "Of a capture: recorded seconds in each second, 0 for as fast as possib
 @click.option("-i", "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), help=_INTERVAL)
 @click.option("-d", "--duration", type=SECONDS, help="Stop watching `live` after so many seconds.")
 @click.option("--speed", type=click.FloatRange(0, 1024), help=_SPEED)
+@click.option("--outstanding", is_flag=True, help="Begin with what is held, key o of the live screen of `live`.")
 @click.option("--once", is_flag=True, help="One refresh as text, then leave; of a capture, all of it.")
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="One report a line for each refresh, as JSON.")
-def top(source: str, kinds: str | None, duration: float | None, speed: float | None, **shown: Any) -> None:
+def top(
+    source: str, kinds: str | None, duration: float | None, speed: float | None, *, outstanding: bool, **shown: Any
+) -> None:
     """Show which call sites allocate what, how, and from which context: live, or as a capture has it.
 
     On a capture Space pauses the time, the arrow keys move in it, + and - change its speed.
     """
     shown["thresholds"] = thresholds_of(shown.pop("config"))
+    if outstanding and (source != "live" or shown["once"] or shown["as_json"]):
+        raise UsageError(
+            "--outstanding goes with the live screen of `live`: only the running kernel tells what is held"
+        )
     if source != "live":
         refuse_live_only(source, (), duration)
         _replay(open_source(source, Part(kinds)), speed, **shown)
     elif speed is not None:
         raise UsageError("--speed goes with a capture: `live` has the speed that it has")
     else:
-        _watch(kinds, duration, **shown)
+        _watch(kinds, duration, "outstanding" if outstanding else "sites", **shown)
 
 
 def _watch(
-    kinds: str | None, duration: float | None, *, interval: float, once: bool, as_json: bool, thresholds: "Thresholds"
+    kinds: str | None,
+    duration: float | None,
+    view: str,
+    *,
+    interval: float,
+    once: bool,
+    as_json: bool,
+    thresholds: "Thresholds",
 ) -> None:
+    from kmwatch.sources.held import Hold
     from kmwatch.sources.workload import Workload
 
     workload = Workload((), interval if once and not duration else duration)
-    live = open_source("live", Part(kinds), interval, workload.finished)
-    if not (once or as_json):
+    screen = not (once or as_json)
+    live = open_source("live", Part(kinds), interval, workload.finished, Hold() if screen else None)
+    if screen:
         from kmwatch.views.top import run
 
-        run(live, workload.start, thresholds)
+        run(live, workload.start, thresholds, view)
         return
     with workload:
         if once:
@@ -99,13 +116,15 @@ def _replay(
     run(replay, thresholds=thresholds)
 
 
-def _sampled(source: str, outstanding: bool, sample: int | None) -> int | None:
-    """One object of 2^n is looked at; None where what is held is not asked for."""
+def _hold(source: str, outstanding: bool, sample: int | None) -> "Hold | None":
+    """What to look at; None where what is held is not asked for."""
+    from kmwatch.sources.held import Hold as Chosen
+
     if sample is not None and not outstanding:
         raise UsageError("--sample goes with --outstanding: nothing else is sampled")
     if sample is not None and source != "live":
         raise UsageError(f"--sample goes with `live`: of {source} every object is known")
-    return (_BITS if sample is None else sample) if outstanding else None
+    return Chosen(Chosen.bits if sample is None else sample, sure=True) if outstanding else None
 
 
 @cli.command(
@@ -152,9 +171,9 @@ def report(
     config, rows, as_json = (options.pop(name) for name in ("config", "rows", "as_json"))
     command, thresholds = ctx.meta["command"], thresholds_of(config)
     refuse_live_only(source, command, duration)
-    sample = _sampled(source, outstanding, sample)
+    hold = _hold(source, outstanding, sample)
     with Workload(command, duration or (None if command else 5.0)) as workload:
-        opened = open_source(source, Part(**options, by=by), 1.0, workload.finished, sample=sample)
+        opened = open_source(source, Part(**options, by=by), 1.0, workload.finished, hold)
         data = _report(opened, thresholds, workload.start, by)
     _print(data, as_json, rows)
 

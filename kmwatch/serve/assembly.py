@@ -6,17 +6,22 @@ from kmwatch import __version__
 from kmwatch.batch import Meta
 from kmwatch.failures import ZoneState
 from kmwatch.serve.counters import Counters
+from kmwatch.serve.holding import Holding
 from kmwatch.serve.snapshot import Family, Own, Snapshot
 from kmwatch.serve.window import Window
 from kmwatch.watermarks import atomic_headroom
 
 
-def assemble(at: float, meta: Meta, counters: Counters, window: Window, own: Own) -> Snapshot:
-    """Everything as of `at`, in seconds since the epoch."""
+def assemble(at: float, meta: Meta, counters: Counters, holding: Holding, window: Window, own: Own) -> Snapshot:
+    """Everything as of `at`, in seconds since the epoch.
+
+    Where allocations are left out, so are the objects that they made: what is held is not shown then.
+    """
     memory, kernel = tuple(meta.memory), meta.host.kernel
     headroom = atomic_headroom(memory, meta.gfp, kernel)
     families = {
         **counters.families(),
+        **(holding.families() if own.sample == 1 else {}),
         "findings": window.family(),
         "free_blocks": _free_blocks(memory),
         "atomic_headroom_blocks": Family(tuple((str(order),) for order in range(len(headroom))), headroom),

@@ -83,6 +83,12 @@ def _kinds(value: object) -> str:
     return ",".join(_text(word) for word in words)
 
 
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r:.40} is neither true nor false")  # noqa: TRY004  # as _text
+    return value
+
+
 def _file(value: object) -> Path:
     return Path(_text(value))
 
@@ -116,6 +122,7 @@ class ServeConfig:
     window: float = _setting(300.0, _seconds(1, 86400), "seconds that findings are judged over")
     max_overhead: float = _setting(0.01, parse_share, "share of all CPU time that programs may take", fixed=False)
     kinds: str | None = _setting(None, _kinds, "what to observe, everything by default")
+    held: bool = _setting(True, _switch, "whether what is held is looked at, too")
     user: str = _setting("nobody", _text, "who the service is once it watches")
     tls_certificate: Path | None = _file_setting("certificate and its chain")  # noqa: RUF009
     tls_key: Path | None = _file_setting("its key")  # noqa: RUF009

@@ -13,7 +13,13 @@ from kmwatch.errors import NotPossibleError
 _BPF, _SECCOMP = 321, 317
 _REFUSED = {"execve": 59, "ptrace": 101, "perf_event_open": 298, "execveat": 322}
 # enum bpf_cmd of include/uapi/linux/bpf.h
-_BPF_ALLOWED = {"MAP_LOOKUP_ELEM": 1, "MAP_UPDATE_ELEM": 2, "OBJ_GET_INFO_BY_FD": 15, "MAP_LOOKUP_BATCH": 24}
+_BPF_ALLOWED = {
+    "MAP_LOOKUP_ELEM": 1,
+    "MAP_UPDATE_ELEM": 2,
+    "MAP_DELETE_ELEM": 3,
+    "OBJ_GET_INFO_BY_FD": 15,
+    "MAP_LOOKUP_BATCH": 24,
+}
 
 _X86_64, _X32 = 0xC000003E, 0x40000000  # AUDIT_ARCH_X86_64; the bit in a number of the x32 table
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # classic BPF, include/uapi/linux/bpf_common.h

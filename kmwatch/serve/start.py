@@ -40,12 +40,15 @@ def serve(config: ServeConfig, reread: Callable[[], ServeConfig], pipeline: Call
     # Libraries that start threads come now.
     from kmwatch.serve.server import Pages, Server
     from kmwatch.serve.service import Service
+    from kmwatch.sources.held import Hold
     from kmwatch.sources.maps import LiveSource
     from kmwatch.sources.probes import parse_kinds
     from kmwatch.sources.running import Again
 
     context = tls.context(config)
-    source = LiveSource(parse_kinds(config.kinds), patience=_MEASURED, restrained=True, again=Again.ALL)
+    hold = Hold() if config.held else None
+    kinds = parse_kinds(config.kinds)
+    source = LiveSource(kinds, patience=_MEASURED, restrained=True, again=Again.ALL, hold=hold)
     sink = pipeline(source)
     # An address that is taken is known before anything is attached.
     server = Server(config.listen, context)

@@ -13,27 +13,43 @@ from kmwatch.batch import Meta
 from kmwatch.events import Numbers
 from kmwatch.held import BUCKETS, TALLY, Held, bucket_of, of_tallies
 from kmwatch.kernel.witnesses import Witnesses
-from kmwatch.schema import Stacks
+from kmwatch.schema import Kind, Stacks
 from kmwatch.sources.bpf import Array, Programs
 
 _KEY, _HELD, _RELEASED, _SAMPLE = (schema.dtype(name) for name in ("ledger_key", "held", "released", "sample"))
 _WORDS = _KEY.itemsize // 8
 _WORD = 64
 _FULL = 0.75  # of the table: above it the sample is halved
+_GIVEN_BACK_BY = {
+    Kind.KMALLOC: {Kind.KFREE},
+    Kind.CACHE_ALLOC: {Kind.CACHE_FREE, Kind.KFREE},
+    Kind.PAGE_ALLOC: {Kind.PAGE_FREE},
+    Kind.VMALLOC: {Kind.VFREE},
+    Kind.PERCPU_ALLOC: {Kind.PERCPU_FREE},
+}
 _SHARE, _LEAST, _MOST = 1 << 14, 1 << 16, 1 << 19  # bytes of the machine's memory for a row; rows
 
 
 @dataclass(frozen=True)
 class Hold:
-    """What to look at: one object of 2^bits at first, and whether each one's stack is taken."""
+    """What to look at: one object of 2^bits at first, and whether each one's stack is taken.
+
+    sure: whether programs that release have second copies, for what is released while they run.
+    """
 
     bits: int = 4
     stacks: bool = False
+    sure: bool = False
 
     def defines(self) -> dict[str, int]:
         """What the C file is compiled with."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return {"HELD_ROWS": rows(memory)} | ({"STACKS": Stacks.ALL} if self.stacks else {})
+
+
+def with_releases(kinds: frozenset[Kind]) -> frozenset[Kind]:
+    """These kinds, and those by which what they allocate is given back: without them all would seem held."""
+    return kinds.union(*(_GIVEN_BACK_BY.get(kind, ()) for kind in kinds))
 
 
 def rows(memory: int) -> int:
@@ -55,6 +71,8 @@ class HeldTable:
         self._sample = np.zeros(1, _SAMPLE)
         self._sample["key"] = secrets.randbits(_WORD) | 1
         self._choose(hold.bits)
+        self.used = 0
+        """Entries of the table, as of the last reading."""
 
     def read(self, meta: Meta, named: Callable[[Array], Array]) -> Held:
         """All that is held now, as far as it was allocated since the programs count.
@@ -62,6 +80,7 @@ class HeldTable:
         `named` turns keys of the kernel into KEY_TYPE, with numbers of meta's tables for sites and caches.
         """
         ids, objects = self._objects()
+        self.used = len(ids)
         if len(ids) > _FULL * self._programs.room("held"):
             ids, objects = self._halve(ids, objects)
         at = time.monotonic_ns()

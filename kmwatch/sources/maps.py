@@ -16,7 +16,7 @@ from kmwatch.held import Held
 from kmwatch.schema import KINDS, Kind
 from kmwatch.sources.bpf import Programs
 from kmwatch.sources.delta import Readings
-from kmwatch.sources.held import HeldTable, Hold
+from kmwatch.sources.held import HeldTable, Hold, with_releases
 from kmwatch.sources.meter import Load
 from kmwatch.sources.running import Again, RunningKernel
 from kmwatch.sources.sampling import Sampling
@@ -50,9 +50,12 @@ class LiveSource:
         again: Again = Again.NONE,
         hold: Hold | None = None,
     ) -> None:
+        kinds = with_releases(kinds) if hold else kinds
         self._interval, self._until, self._kinds = interval, until, kinds
         self._kernel = RunningKernel(kinds, pointers=hold is not None, patience=patience)
         self._hold = hold
+        if hold and hold.sure and again == Again.NONE:
+            again = Again.RELEASES
         self._held: HeldTable | None = None
         self.meta, self.notes = self._kernel.meta, self._kernel.notes
         self._readings, self._restrained, self._again = Readings(), restrained, again
@@ -162,7 +165,8 @@ class LiveSource:
     def fill(self) -> dict[str, tuple[int, int]]:
         """How many entries the tables in the kernel have and can have, by name, as of the last reading."""
         programs = self._kernel.programs
-        return {name: (used, programs.room(name)) for name, used in self._used.items()}
+        used = self._used | ({"held": self._held.used} if self._held else {})
+        return {name: (entries, programs.room(name)) for name, entries in used.items()}
 
     @property
     def attached(self) -> int:

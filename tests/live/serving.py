@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kmwatch.errors import KmwatchError
 from kmwatch.serve.start import reader, serve
 
-_BPF_MAP_CREATE, _BPF_PROG_LOAD, _BPF_RAW_TRACEPOINT_OPEN, _BPF_ENABLE_STATS = 0, 5, 17, 32
+_BPF_MAP_CREATE, _BPF_MAP_DELETE_ELEM, _BPF_PROG_LOAD, _BPF_RAW_TRACEPOINT_OPEN, _BPF_ENABLE_STATS = 0, 3, 5, 17, 32
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def attempts(source: Any) -> dict[str, str]:
     loaded = next(iter(programs._programs[programs.attachments[0]].values())).fd
     name = ctypes.create_string_buffer(programs.attachments[0].probe.event.encode())
     instructions = ctypes.create_string_buffer(struct.pack("<4Q", 0xB7, 0x95, 0, 0))  # r0 = 0; exit
+    no_object = ctypes.create_string_buffer(8)
     licence = ctypes.create_string_buffer(b"GPL")
     load = struct.pack("<IIQQ", _RAW_TRACEPOINT, 2, ctypes.addressof(instructions), ctypes.addressof(licence))
     return {
@@ -81,6 +82,10 @@ def attempts(source: Any) -> dict[str, str]:
         "attach to a tracepoint": _called(298, ctypes.create_string_buffer(128), -1, 0, -1, 0),
         "load": _bpf(_BPF_PROG_LOAD, load),
         "make a map": _bpf(_BPF_MAP_CREATE, struct.pack("<5I", 2, 4, 8, 1, 0)),
+        "delete what is not there": _bpf(
+            _BPF_MAP_DELETE_ELEM,
+            struct.pack("<IxxxxQ", programs.descriptor("held"), ctypes.addressof(no_object)),
+        ),
         "measure": _bpf(_BPF_ENABLE_STATS, struct.pack("<I", 0)),
         "start a program": _tried(lambda: os.execv("/bin/true", ["true"])),  # noqa: S606  # without a shell, as meant
         "be root": _tried(lambda: os.setuid(0)),

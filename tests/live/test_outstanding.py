@@ -15,7 +15,6 @@ from kmwatch.sources.capture import CaptureSource
 from kmwatch.sources.held import Hold
 from kmwatch.sources.maps import LiveSource
 from kmwatch.sources.ring import RingRecorder
-from kmwatch.sources.running import Again
 from tests.live.watching import ADD_KEY, MAP, MESSAGE, PAYLOAD, PIPE, Workload, kmwatch, split_report
 
 pytestmark = pytest.mark.live
@@ -41,7 +40,7 @@ def sums_by_site(ledger: Ledger) -> dict[tuple[Any, ...], tuple[int, ...]]:
 def both(directory: Path, live: Ledger, kept: Ledger) -> Iterator[None]:
     """Live and recorded at the same time, from entering the context to leaving it."""
     with ExitStack() as stack:
-        source = stack.enter_context(LiveSource(frozenset(Kind), hold=Hold(0), again=Again.RELEASES))
+        source = stack.enter_context(LiveSource(frozenset(Kind), hold=Hold(0, sure=True)))
         recorder = stack.enter_context(RingRecorder(frozenset(Kind), Stacks.NONE, lambda: True))
         writer = stack.enter_context(Writer(directory, recorder, {}))
         live.meta = source.meta

@@ -35,8 +35,13 @@ def text(one: Served, accept: str) -> str:
 
 def value(one: Served, name: str, **labels: str) -> float:
     """The sum of the samples of a metric that have these labels."""
+    return sum(values(one, name, **labels))
+
+
+def values(one: Served, name: str, **labels: str) -> list[float]:
+    """The samples of a metric that have these labels."""
     samples = (sample for family in plain(text(one, "text/plain")) for sample in family.samples)
-    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+    return [sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()]
 
 
 def messages(one: Served) -> float:
@@ -60,6 +65,12 @@ def test_the_command_counts_exactly_and_ends_cleanly(command: Served, workload: 
     assert value(command, "kmwatch_overhead_step") == 0
     families = {family.name for family in openmetrics(text(command, "application/openmetrics-text"))}
     assert {"kmwatch_allocations", "kmwatch_events", "kmwatch_scrape_duration_seconds"} <= families
+
+    assert value(command, "kmwatch_held_sample_ratio") == 1 / 16
+    for name in ("held_objects", "held_bytes", "site_held_objects", "site_held_bytes"):
+        assert value(command, f"kmwatch_{name}") > 0
+    # Only what the kernel's own count confirms has grade A: its file was opened before the privileges went.
+    assert 0 in values(command, "kmwatch_held_grade", kind="cache_alloc")
 
     programs = programs_of(command.process.pid)
     command.process.send_signal(signal.SIGTERM)

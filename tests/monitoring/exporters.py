@@ -52,7 +52,7 @@ def _answers(address: str) -> bool:
     try:
         connection.request("GET", "/-/ready")
         return connection.getresponse().status == HTTPStatus.OK
-    except ConnectionError:
+    except (ConnectionError, TimeoutError):  # it listens before it has compiled anything
         return False
     finally:
         connection.close()

@@ -21,11 +21,13 @@ from kmwatch.metrics import GROUPS, LABELS, METRICS
 from kmwatch.schema import Kind
 from kmwatch.serve.assembly import assemble
 from kmwatch.serve.counters import Counters, Limits
+from kmwatch.serve.holding import Holding
 from kmwatch.serve.snapshot import SCRAPE_BOUNDS, Histogram, Own, Snapshot
 from kmwatch.serve.window import Window
 from kmwatch.views.prometheus import Collector, Exposition, text
 from tests.unit import rows
 from tests.unit.counted import START, kmallocs, known
+from tests.unit.holds import Object, held
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PARSERS: dict[bool, Callable[[str], Iterable[LibraryFamily]]] = {
@@ -51,14 +53,16 @@ def snapshot(*sites: Site, caches: tuple[str, ...] = ()) -> Snapshot:
     )
     seen["site"][len(seen) - len(sites) - len(caches) : len(seen) - len(caches)] = np.arange(1, len(sites) + 1)
     seen["cache"][len(seen) - len(caches) :] = np.arange(1, len(caches) + 1)
-    counters, window = Counters(meta, START, Limits(50)), Window(meta, 10.0)
+    counters, window, holding = Counters(meta, START, Limits(50)), Window(meta, 10.0), Holding(meta, 50)
+    what = held(meta, *(Object(rows.kmalloc(each.text, 100)) for each in (Site("f+0x1", "f"), *sites)))
     for at in range(2):
         made = rows.batch(meta, start=START + 5 * at, seconds=5.0)
         counters.add(replace(made, rows=seen.copy()))
         window.add(replace(made, rows=seen.copy()))
-    own = Own(3, 4, 0.5, {"ledger": 5}, {"ledger": 6}, 0.01, 0.02, 1, 0.5, 1 << 30, 2.5, Histogram().plus(0.002))
+        holding.add(replace(made, held=what))
+    own = Own(3, 4, 0.5, {"ledger": 5}, {"ledger": 6}, 0.01, 0.02, 1, 1.0, 1 << 30, 2.5, Histogram().plus(0.002))
     meta.memory.append(ZoneState(0, "Normal", free=7, min=0, blocks=(3, 2)))
-    return assemble(START + 10, meta, counters, window, own)
+    return assemble(START + 10, meta, counters, holding, window, own)
 
 
 def parsed(body: bytes, *, openmetrics: bool) -> dict[str, list[Sample]]:
@@ -141,7 +145,7 @@ def test_a_scrape_of_ten_thousand_sites_takes_less_than_100_ms() -> None:
     counters = Counters(meta, START, Limits(10_000))
     for at in range(2):
         counters.add(kmallocs(np.arange(1, 20_001), np.arange(1, 20_001), at=START + 5 * at))
-    shown = assemble(START, meta, counters, Window(meta, 300.0), Own())
+    shown = assemble(START, meta, counters, Holding(meta, 50), Window(meta, 300.0), Own())
     for openmetrics in (True, False):
         spent = []
         for _ in range(3):

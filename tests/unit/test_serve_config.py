@@ -76,6 +76,7 @@ def test_thresholds_may_stand_beside_it(tmp_path: Path) -> None:
         ("[serve]\nmax_overhead = 2\n", "max_overhead: 2 is no share of CPU time"),
         ("[serve]\nmax_overhead = '0%'\n", "is no share of CPU time"),
         ("[serve]\nmax_overhead = true\n", "is no share of CPU time"),
+        ("[serve]\nheld = 1\n", "held: 1 is neither true nor false"),
         ("[serve]\nkinds = [1]\n", "kinds: 1 is no text"),
         ("[serve]\ntls_key = 'key.pem'\n", "tls_certificate and tls_key go together"),
         ("[serve]\ntls_client_ca = 'ca.pem'\n", "tls_client_ca needs tls_certificate"),

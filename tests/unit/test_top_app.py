@@ -61,9 +61,9 @@ class Screen:
 
 
 @asynccontextmanager
-async def running(source: FakeSource, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Screen]:
+async def running(source: FakeSource, size: tuple[int, int] = (80, 24), view: str = "sites") -> AsyncIterator[Screen]:
     """The app on a screen of that size; the source is closed afterwards, as run() does."""
-    feed = Feed(source)
+    feed = Feed(source, wanted=view)
     app = TopApp(feed)
     try:
         async with app.run_test(size=size) as pilot:
@@ -89,7 +89,7 @@ async def test_the_first_frame_says_what_it_waits_for() -> None:
 
 async def test_sites_at_80_by_24(screen: Screen) -> None:
     assert screen.text("header").splitlines()[1] == "10 events/s  2.7 KiB/s  wasted 24 B/s (1%)  failed 2 real, 0 opp."
-    assert screen.text("tabs") == " 1 sites   2 caches   3 gfp   4 zones   5 context   6 failures   7 findings 3 "
+    assert screen.text("tabs") == "1 sites 2 caches 3 gfp 4 zones 5 context 6 failures 7 findings 3 8 outstanding"
     assert screen.table()[:3] == [
         "site                      kind          context       count/s ▼bytes/s  waste/s",
         "probe+0x9                 page_alloc    process           0.5     2.0K",
@@ -108,6 +108,8 @@ async def test_sites_at_80_by_24(screen: Screen) -> None:
         ("5", "process"),
         ("6", "probe+0x9"),
         ("7", "error"),
+        ("8", "load_msg+0x41"),
+        ("o", "load_msg+0x41"),
     ],
 )
 async def test_each_view_has_its_key(screen: Screen, key: str, first: str) -> None:
@@ -120,7 +122,7 @@ async def test_tab_goes_through_the_views_and_round(screen: Screen) -> None:
     await screen.press("tab")
     assert screen.app.view.name == "caches"
     await screen.press("shift+tab", "shift+tab")
-    assert screen.app.view.name == "findings"
+    assert screen.app.view.name == "outstanding"
 
 
 async def test_a_click_on_a_tab_opens_it(screen: Screen) -> None:
@@ -212,7 +214,7 @@ async def test_other_sizes(size: tuple[int, int]) -> None:
     """Every view, and nothing wider than the screen."""
     async with running(FakeSource(), size) as screen:
         await screen.batch()
-        for key in "1234567":
+        for key in "12345678":
             await screen.press(key)
             assert screen.column()
             assert max(map(len, screen.table())) < size[0]

@@ -161,7 +161,7 @@ def test_a_frame_never_changes(frame: Frame) -> None:
 def test_nothing_is_shown_as_nothing() -> None:
     ledger = Ledger(rows.meta())
 
-    assert [build(view, ledger, ledger) for view in VIEWS.values()] == [[]] * 7
+    assert [build(view, ledger, ledger) for view in VIEWS.values()] == [[]] * 8
     assert header(ledger, ledger)[1][1].text == "0 B/s"
 
 

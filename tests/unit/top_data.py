@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from kmwatch.batch import Batch, Cache, Cost, Meta, Trust
 from kmwatch.schema import Context, Kind
 from tests.unit import rows
+from tests.unit.holds import Object, held
 
 DENTRY = Cache("dentry", 190, 192)
 
@@ -15,9 +17,17 @@ DENTRY = Cache("dentry", 190, 192)
 def make_batch(known: Meta, start: float = 0.0) -> Batch:
     """Two seconds: 10 kmallocs of 60 bytes, 4 dentries in a soft interrupt that may sleep, a failed order-3 request.
 
-    The site of the dentries has a hostile name.
+    The site of the dentries has a hostile name. Of the kmallocs 6 are held at first and 2 more with each batch, of 16
+    objects one was looked at; of the dentries too many were released without an event to know.
     """
-    return rows.batch(
+    what = held(
+        known,
+        Object(rows.kmalloc("load_msg+0x41", 60, count=6 + round(start)), released=160),
+        Object(rows.object_of(DENTRY, "[red]\x1b[2J+0x0", count=4), released=16, unseen=1600),
+        bits=4,
+        grown={"kmalloc-64": 1000},
+    )
+    made = rows.batch(
         known,
         rows.kmalloc("load_msg+0x41", 60, count=10),
         rows.object_of(DENTRY, "[red]\x1b[2J+0x0", count=4, context=Context.SOFTIRQ),
@@ -29,6 +39,7 @@ def make_batch(known: Meta, start: float = 0.0) -> Batch:
         trust=Trust(lost=1, duplicates_removed=5),
         cost=Cost(0.02, 0.1),
     )
+    return replace(made, held=what)
 
 
 class FakeSource:

@@ -19,7 +19,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 5.0  # seconds after a signal until the process goes, whatever hangs; the kernel then detaches the programs
 
 
-def run(source: Source, opened: Callable[[], None] = lambda: None, thresholds: Thresholds = DEFAULTS) -> None:
+def run(
+    source: Source,
+    opened: Callable[[], None] = lambda: None,
+    thresholds: Thresholds = DEFAULTS,
+    view: str = "sites",
+) -> None:
     """Show a source until it ends or the user leaves; it is closed when this returns or raises.
 
     Raises UsageError where there is no terminal or too small a one, what the source raised, and SystemExit after a
@@ -29,12 +34,13 @@ def run(source: Source, opened: Callable[[], None] = lambda: None, thresholds: T
         source: not yet entered.
         opened: called, in another thread, when the source is open.
         thresholds: what the rules hold it to.
+        view: the name of the view to begin with.
     """
     refuse_terminal()
     from kmwatch.views.top.app import TopApp
     from kmwatch.views.top.feed import Feed
 
-    feed = Feed(source, opened, thresholds)
+    feed = Feed(source, opened, thresholds, view)
     app = TopApp(feed)
     with _leaving_on_signals(app) as caught:
         try:

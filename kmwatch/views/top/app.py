@@ -30,7 +30,7 @@ _PARTS: dict[str, str | Style] = {**STYLES, GOOD: "bold"}
 
 
 class TopApp(App[None]):
-    """Shows the frames of a feed; leaves when the feed ends."""
+    """Shows the frames of a feed, the view that it was told to build first; leaves when the feed ends."""
 
     CSS = """
     Screen { layout: vertical; }
@@ -48,6 +48,7 @@ class TopApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(at), f"view('{name}')", show=False) for at, name in enumerate(VIEWS, 1)),
+        Binding("o", "view('outstanding')", show=False),
         Binding("tab", "next_view(1)", show=False, priority=True),
         Binding("shift+tab", "next_view(-1)", show=False, priority=True),
         Binding("s,greater_than_sign", "sort(1)", show=False),
@@ -72,7 +73,7 @@ class TopApp(App[None]):
     def __init__(self, feed: Feed) -> None:
         super().__init__()
         self._feed = feed
-        self.view: View = next(iter(VIEWS.values()))
+        self.view: View = VIEWS[feed.wanted]
         self.orders = {name: first_order(view) for name, view in VIEWS.items()}
         self.frame: Frame | None = None
         """What is on the screen."""
@@ -238,7 +239,9 @@ class TopApp(App[None]):
             self._table().show(self.view, [], order, self._starting)
             return
         rows, self._matching = arrange(self.view, self.frame.rows(self.view.name), order, self._needle)
-        self._table().show(self.view, rows, order, "nothing matches the filter" if self._needle else self.view.empty)
+        self._table().show(
+            self.view, rows, order, "nothing matches the filter" if self._needle else self.frame.empty(self.view)
+        )
 
     def _show_frame(self) -> None:
         """Header, tabs and footer."""
@@ -264,12 +267,16 @@ class TopApp(App[None]):
         return spans
 
     def _tab_texts(self) -> list[tuple[str, str, str]]:
-        """Each tab as name, text and style; where there is no room only the open one has its name."""
+        """Each tab as name, text and style; where there is little room without blanks, or with one name only."""
         worst = self.frame.worst if self.frame else None
         badge = f" {worst.text}" if worst and worst.text else ""
-        texts = {name: f" {at} {name}{badge if name == 'findings' else ''} " for at, name in enumerate(VIEWS, 1)}
-        if sum(map(len, texts.values())) + len(texts) - 1 > self.size.width:
-            texts = {name: text if name == self.view.name else text[:3] for name, text in texts.items()}
+        full = {name: f" {at} {name}{badge if name == 'findings' else ''} " for at, name in enumerate(VIEWS, 1)}
+        dense = {name: text.strip() for name, text in full.items()}
+        short = {name: text if name == self.view.name else text[0] for name, text in dense.items()}
+        fitting = (
+            texts for texts in (full, dense) if sum(map(len, texts.values())) + len(texts) - 1 <= self.size.width
+        )
+        texts = next(fitting, short)
         level = STYLES.get(worst.level, "") if worst else ""
         styles = {
             name: "reverse bold" if name == self.view.name else str(level) if name == "findings" else ""

@@ -1,4 +1,4 @@
-"""The seven views of the live screen: what each gathers from the ledger, and its columns. All sums are the ledger's."""
+"""The eight views of the live screen: what each gathers from the ledger, and its columns. All sums are the ledger's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kmwatch.findings import SEVERITIES, Found
+from kmwatch.growth import BY
 from kmwatch.ledger import ALLOCATIONS, MAPPINGS, Array, Ledger
 from kmwatch.rules import judge
 from kmwatch.schema import Kind
 from kmwatch.units import printable
 from kmwatch.views.rulebook import build as rule_page
 from kmwatch.views.top import columns as col
+from kmwatch.views.top import outstanding
 from kmwatch.views.top.columns import Cell, Column, Groups, amount, words
 
 BAD, WARN, PLAIN, GOOD = "bad", "warn", "", "good"
@@ -37,7 +39,10 @@ class Gathered(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A view. `sort` names the column it starts sorted by; `empty` says what it means when there is no row."""
+    """A view. `sort` names the column it starts sorted by; `empty` says what it means when there is no row.
+
+    unseen: what to say where nobody looked at what is held; "" for a view that does not need it.
+    """
 
     name: str
     about: str
@@ -45,6 +50,7 @@ class View:
     sort: str
     columns: tuple[Column, ...]
     gather: Callable[[Ledger, Ledger], Gathered]
+    unseen: str = ""
 
 
 def build(view: View, total: Ledger, recent: Ledger) -> list[Row]:
@@ -142,6 +148,11 @@ def _evidence(found: list[Found]) -> list[Cell]:
 def _rule_text(found: list[Found]) -> list[Cell]:
     pages = {code: "\n\n".join(rule_page(code)["text"]) for code in {one.rule.code for one in found}}
     return [pages[one.rule.code] for one in found]
+
+
+def _held(total: Ledger, recent: Ledger) -> Gathered:  # noqa: ARG001  # every view is gathered alike
+    found = outstanding.gather(total)
+    return Gathered(col.keys(found.total, BY), [PLAIN] * len(found.total), found)
 
 
 _SITES = View(
@@ -247,6 +258,15 @@ _FINDINGS = View(
     ),
     _findings,
 )  # fmt: skip
+_OUTSTANDING = View(
+    "outstanding",
+    "What was allocated since the start and is still held: one row for each site and cache.",
+    "nothing is held",
+    "bytes",
+    outstanding.COLUMNS,
+    _held,
+    unseen="what is held is looked at in the running kernel only: `kmwatch top --outstanding`",
+)
 
-VIEWS = {view.name: view for view in (_SITES, _CACHES, _GFP, _ZONES, _CONTEXT, _FAILURES, _FINDINGS)}
-"""The views by name, in the order of their keys 1 to 7."""
+VIEWS = {view.name: view for view in (_SITES, _CACHES, _GFP, _ZONES, _CONTEXT, _FAILURES, _FINDINGS, _OUTSTANDING)}
+"""The views by name, in the order of their keys 1 to 8."""

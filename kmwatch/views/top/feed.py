@@ -18,10 +18,15 @@ class Feed:
         source: not yet entered.
         opened: called in the thread when the source is open.
         thresholds: what the rules hold it to.
+        wanted: the view that is built first.
     """
 
     def __init__(
-        self, source: Source, opened: Callable[[], None] = lambda: None, thresholds: Thresholds = DEFAULTS
+        self,
+        source: Source,
+        opened: Callable[[], None] = lambda: None,
+        thresholds: Thresholds = DEFAULTS,
+        wanted: str = "sites",
     ) -> None:
         self._source, self._opened, self._thresholds = source, opened, thresholds
         self.playback = source if isinstance(source, Playable) else None
@@ -35,7 +40,7 @@ class Feed:
         self.meta = source.meta
         self.error: BaseException | None = None
         """What ended the reading, if it was no end of its own."""
-        self.wanted = "sites"
+        self.wanted = wanted
         """The view that is on the screen, built in this thread."""
 
     def start(self, listener: Listener) -> None:

@@ -65,6 +65,10 @@ class Frame:
             self._rows[name] = build(VIEWS[name], self.total, self.recent)
         return self._rows[name]
 
+    def empty(self, view: View) -> str:
+        """What it means when a view has no row."""
+        return view.unseen if view.unseen and self.total.held is None else view.empty
+
     @cached_property
     def header(self) -> list[list[Part]]:
         """The three lines of the header."""
@@ -82,10 +86,10 @@ class Frames:
         """The frame after one more batch; the findings are counted anew with `judge`, and otherwise now and then."""
         self._total.add(batch)
         recent = Ledger(self._total.meta)
-        recent.add(batch)
-        # The ledger makes new rows for each batch, and only its trust is added to in place.
+        recent.add(replace(batch, held=None))
+        # The ledger makes new rows for each batch, and only its trust and what grows are added to in place.
         total = copy(self._total)
-        total.trust = replace(total.trust)
+        total.trust, total.growth = replace(total.trust), total.growth.copy()
         rows: dict[str, list[Row]] = {}
         # The rules look at every row in Python: seldom, once there are many.
         if judge or batch.fresh or total.seconds >= self._judge_at:
@@ -204,7 +208,8 @@ def details(view: View, row: Row) -> Page:
 
 
 KEYS = (
-    ("1 to 7", "the views: " + ", ".join(VIEWS)),
+    (f"1 to {len(VIEWS)}", "the views: " + ", ".join(VIEWS)),
+    ("o", "what is outstanding: the view of what is held"),
     ("Tab", "the next view"),
     ("s  or >", "sort by the next column; < by the one before; a click on a heading sorts by it"),
     ("r", "reverse the order"),
@@ -229,7 +234,7 @@ def _keys(*, replayed: bool) -> list[tuple[str, str]]:
     if not replayed:
         return [*KEYS]
     keys = [("q", "quit") if key == "q" else (key, text) for key, text in KEYS if key != "Space"]
-    return [*keys[:5], *_REPLAY_KEYS, *keys[5:]]
+    return [*keys[:6], *_REPLAY_KEYS, *keys[6:]]
 
 
 def help_page(view: View, *, replayed: bool = False) -> Page:

@@ -17,7 +17,6 @@ from kmwatch.ledger import Ledger
 from kmwatch.schema import Kind
 from kmwatch.sources.held import Hold
 from kmwatch.sources.maps import LiveSource
-from kmwatch.sources.running import Again
 from tests.guest.inside.lab import Lab
 from tests.live.watching import KMWATCH, environment
 
@@ -44,7 +43,7 @@ LEAKED = 97  # one of so many is lost
 @pytest.fixture(scope="module")
 def whole() -> Iterator[LiveSource]:
     """A source that looks at every object."""
-    with LiveSource(frozenset(Kind), hold=Hold(0), again=Again.RELEASES) as source:
+    with LiveSource(frozenset(Kind), hold=Hold(0, sure=True)) as source:
         yield source
 
 
