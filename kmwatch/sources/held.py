@@ -13,20 +13,13 @@ from kmwatch.batch import Meta
 from kmwatch.events import Numbers
 from kmwatch.held import BUCKETS, TALLY, Held, bucket_of, of_tallies
 from kmwatch.kernel.witnesses import Witnesses
-from kmwatch.schema import Kind, Stacks
+from kmwatch.schema import Stacks
 from kmwatch.sources.bpf import Array, Programs
 
 _KEY, _HELD, _RELEASED, _SAMPLE = (schema.dtype(name) for name in ("ledger_key", "held", "released", "sample"))
 _WORDS = _KEY.itemsize // 8
 _WORD = 64
 _FULL = 0.75  # of the table: above it the sample is halved
-_GIVEN_BACK_BY = {
-    Kind.KMALLOC: {Kind.KFREE},
-    Kind.CACHE_ALLOC: {Kind.CACHE_FREE, Kind.KFREE},
-    Kind.PAGE_ALLOC: {Kind.PAGE_FREE},
-    Kind.VMALLOC: {Kind.VFREE},
-    Kind.PERCPU_ALLOC: {Kind.PERCPU_FREE},
-}
 _SHARE, _LEAST, _MOST = 1 << 14, 1 << 16, 1 << 19  # bytes of the machine's memory for a row; rows
 
 
@@ -45,11 +38,6 @@ class Hold:
         """What the C file is compiled with."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return {"HELD_ROWS": rows(memory)} | ({"STACKS": Stacks.ALL} if self.stacks else {})
-
-
-def with_releases(kinds: frozenset[Kind]) -> frozenset[Kind]:
-    """These kinds, and those by which what they allocate is given back: without them all would seem held."""
-    return kinds.union(*(_GIVEN_BACK_BY.get(kind, ()) for kind in kinds))
 
 
 def rows(memory: int) -> int:

@@ -12,11 +12,11 @@ from kmwatch import schema
 from kmwatch.batch import COUNTED, KEY, ROW, Batch, Cost, Rows, sized
 from kmwatch.errors import NotPossibleError
 from kmwatch.events import KEY_TYPE
-from kmwatch.held import Held
+from kmwatch.held import Held, with_releases
 from kmwatch.schema import KINDS, Kind
 from kmwatch.sources.bpf import Programs
 from kmwatch.sources.delta import Readings
-from kmwatch.sources.held import HeldTable, Hold, with_releases
+from kmwatch.sources.held import HeldTable, Hold
 from kmwatch.sources.meter import Load
 from kmwatch.sources.running import Again, RunningKernel
 from kmwatch.sources.sampling import Sampling

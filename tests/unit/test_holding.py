@@ -7,12 +7,11 @@ import pytest
 
 from kmwatch.batch import Cache, Meta
 from kmwatch.cli.exposing import Exposed
-from kmwatch.held import Held
+from kmwatch.held import Held, with_releases
 from kmwatch.schema import Kind
 from kmwatch.serve.config import ServeConfig
 from kmwatch.serve.holding import Holding
 from kmwatch.serve.snapshot import Family, Own
-from kmwatch.sources.held import with_releases
 from kmwatch.thresholds import DEFAULTS
 from tests.unit import rows
 from tests.unit.counted import series
