@@ -133,9 +133,7 @@ def show(result: dict[str, Any]) -> None:
         print(f"{each['size']:5} bytes         {shown}")
     verdicts = {name: "PASS" if met else "over" for name, met in result["met"].items()}
     print(f"{verdicts['ratio']}: kmwatch adds so many times what empty programs add; the target is at most {TARGET}")
-    print(
-        f"{verdicts['held']}: with what is held, one object of 16, so many times that; the target is {HELD_TARGET}"
-    )
+    print(f"{verdicts['held']}: with what is held, one object of 16, so many times that; the target is {HELD_TARGET}")
 
 
 def main() -> int:
