@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from kmwatch import __version__
 from kmwatch.held import HELD, Held
 from kmwatch.leaks import Grown, Suspect
 from kmwatch.ledger import Ledger
@@ -18,18 +19,23 @@ _KERNEL = "the kernel itself"
 
 
 def build(ledger: Ledger, grown: Grown) -> dict[str, Any]:
-    """What grew while it was watched: bytes and objects are estimates, `low` and `high` what they lie between."""
-    held = ledger.held or Held(np.zeros(0, HELD))
+    """What grew while it was watched as plain data, as docs/leaks.schema.json describes it."""
+    host, held = ledger.meta.host, ledger.held or Held(np.zeros(0, HELD))
     suspects = [_suspect(one, ledger) for one in grown.suspects]
     modules: dict[str, float] = {}
     for one in suspects:
         modules[one["module"]] = modules.get(one["module"], 0.0) + one["bytes_per_second"]
     return {
         "schema": SCHEMA,
-        "host": {"hostname": ledger.meta.host.hostname, "kernel": ledger.meta.host.kernel},
-        "span": {"start": ledger.start, "seconds": round(ledger.seconds, 3)},
+        "kmwatch": __version__,
+        "host": {"hostname": host.hostname, "kernel": host.kernel, "boot_id": host.boot_id, "cpus": host.cpus},
+        "span": {"start": round(ledger.start, 6), "seconds": round(ledger.seconds, 6)},
+        "trust": {"lost": ledger.trust.lost, "map_full": ledger.trust.map_full, "refused": held.refused},
+        "cost": {
+            "kernel_cpu_seconds": round(ledger.cost.kernel, 6),
+            "own_cpu_seconds": round(ledger.cost.own, 6),
+        },
         "sample": 2.0**-held.bits,
-        "refused": held.refused,
         "looks": len(ledger.growth),
         "least_looks": max(int(ledger.thresholds.growth_looks), 2),
         "sites": suspects,
@@ -122,5 +128,5 @@ def _rest(console: Console, data: dict[str, Any]) -> None:
         held = ", ".join(f"{cache} {size(taken)}" for cache, taken in data[name].items())
         if held:
             console.print(Text(printable(f"{words}: {held}")), style="dim")
-    if data["refused"]:
-        console.print(f"{number(data['refused'])} objects found no room in the table: held is more", style="dim")
+    if refused := data["trust"]["refused"]:
+        console.print(f"{number(refused)} objects found no room in the table: held is more", style="dim")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import jsonschema
 import pytest
 
 from kmwatch.coverage import UNKNOWN, coverage
@@ -15,7 +16,7 @@ from kmwatch.ledger import Ledger
 from kmwatch.schema import Kind
 from kmwatch.sources.held import Hold
 from kmwatch.sources.maps import LiveSource
-from tests.live.watching import KMWATCH, Workload, environment, kmwatch
+from tests.live.watching import KMWATCH, ROOT, Workload, environment, kmwatch
 
 pytestmark = pytest.mark.live
 
@@ -47,6 +48,7 @@ def test_what_a_process_piles_up_is_found_with_its_stack() -> None:
         ended = kmwatch("leaks", "-d", "6", "--json")
     assert ended.returncode == 0, ended.stderr
     data = json.loads(ended.stdout)
+    jsonschema.validate(data, json.loads((ROOT / "docs/leaks.schema.json").read_text()))
     mine = [site for site in data["sites"] if site["symbol"].partition(".")[0] in _BY]
 
     assert len(mine) == 1, data["sites"]
