@@ -78,6 +78,12 @@ class Held:
         active, per_slab = self.now.slabs[cache]
         return active - self.before.slabs.get(cache, (0, 0))[0], per_slab
 
+    def function_grown(self, symbol: str) -> int | None:
+        """By how many bytes the kernel's own account of a function (/proc/allocinfo) grew; None where it has none."""
+        if not self.before or not self.now or symbol not in self.now.functions:
+            return None
+        return self.now.functions[symbol] - self.before.functions.get(symbol, 0)
+
     def grouped(self, *columns: str) -> Rows:
         """The rows added up by some columns of GROUP; the others are 0."""
         order, starts = runs([self.rows[name] for name in columns], len(self.rows))

@@ -7,13 +7,15 @@ from rich.console import Console
 from rich.text import Text
 
 from kmwatch.coverage import UNKNOWN, Coverage, coverage, labels
-from kmwatch.held import Held, bounds, churn, median_seconds
+from kmwatch.growth import BY
+from kmwatch.held import Held, bounds, bucket_end, churn, median_seconds
 from kmwatch.ledger import Ledger
 from kmwatch.reconciliation import Account, reconciled
 from kmwatch.schema import LARGE, Kind
 from kmwatch.units import number, printable, size, span
 from kmwatch.views.tables import show_table
 
+_LOOKS = 2  # that make a slope
 _SHOWN = 30  # rows of a table
 _WIDE = 110  # columns from which there is room for all of them
 _SUMS = ("objects", "bytes_allocated", "bytes_wasted")
@@ -36,13 +38,17 @@ def build(ledger: Ledger) -> dict[str, Any] | None:
     named = labels(rows, ledger.meta.caches)
     unknown = np.array([known[label].grade == UNKNOWN for label in named], bool)
     last = np.where(unknown, 1, np.where(rows["objects"] > 0, 0, 2))
+    slopes = _slopes(ledger)
     order = np.lexsort([-rows["objects"], -rows["bytes_allocated"], last])
     return {
         "sample": 1 << held.bits,
         "refused": held.refused,
         **_sums(rows[~unknown], held.bits),
         "unknown": int(unknown.sum()),
-        "sites": [_site(ledger, rows[at], known[named[at]], held.bits) for at in order.tolist()],
+        "sites": [
+            _site(ledger, rows[at], known[named[at]], slopes.get(tuple(rows[at][name].item() for name in BY)))
+            for at in order.tolist()
+        ],
         "caches": [_cache(each) for each in sorted(known.values(), key=_rank)],
         "memory": [_account(each) for each in reconciled(ledger, known)],
     }
@@ -77,9 +83,23 @@ def _estimate(total: int, squares: float, bits: int) -> dict[str, int]:
     return {"estimate": total, "low": low, "high": high}
 
 
-def _site(ledger: Ledger, row: Any, cache: Coverage, bits: int) -> dict[str, Any]:
-    site, known = ledger.meta.sites[row["site"]], cache.grade != UNKNOWN
-    sums = _sums(row, bits)
+def _histogram(times: Any) -> list[dict[str, Any]]:
+    """The buckets that have objects, with the time at which each ends."""
+    return [{"seconds": bucket_end(at), "objects": int(times[at])} for at in np.flatnonzero(times).tolist()]
+
+
+def _slopes(ledger: Ledger) -> dict[tuple[int, ...], float]:
+    """Bytes per second by which each kind, site and cache grows; empty until there are two looks."""
+    if len(ledger.growth) < _LOOKS:
+        return {}
+    rows = ledger.growth.rows()
+    keys = zip(*(rows[name].tolist() for name in BY), strict=True)
+    return dict(zip(keys, rows["bytes_per_second"].round(1).tolist(), strict=True))
+
+
+def _site(ledger: Ledger, row: Any, cache: Coverage, slope: float | None) -> dict[str, Any]:
+    site, known, held = ledger.meta.sites[row["site"]], cache.grade != UNKNOWN, ledger.held or Held(row)
+    sums = _sums(row, held.bits)
     return {
         "kind": cache.kind.name.lower(),
         "site": site.text,
@@ -90,6 +110,10 @@ def _site(ledger: Ledger, row: Any, cache: Coverage, bits: int) -> dict[str, Any
         **(sums if known else dict.fromkeys(sums)),
         "age_seconds": median_seconds(row["ages"]) if known else None,
         "lifetime": (churn(row) or None) if known else None,
+        "ages": _histogram(row["ages"]) if known else None,
+        "lifetimes": _histogram(row["lifetimes"]),
+        "bytes_per_second": slope if known else None,
+        "kernel_bytes_grown": held.function_grown(site.symbol),
         "released": int(row["released"]),
         "released_elsewhere": int(row["elsewhere"]),
         "unseen": int(row["unseen"]),

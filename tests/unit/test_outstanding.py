@@ -69,6 +69,7 @@ def witnesses(**grown: int) -> dict[str, Witness]:
         "now": Witness(
             {name: (100 + more, 16) for name, more in slabs.items()},
             {name: size + grown.get(name, 0) for name, size in memory.items()},
+            {"load_msg": 4096},
         ),
     }
 
@@ -116,10 +117,23 @@ def test_a_site_is_told_whole() -> None:
         "bytes_wasted": exactly(1001 * 4),
         "age_seconds": pytest.approx(2**24 * 128e-9),
         "lifetime": "permanent",
+        "ages": [{"seconds": pytest.approx(2**24 * 128e-9), "objects": 1001}],
+        "lifetimes": [{"seconds": pytest.approx(2**11 * 128e-9), "objects": 500}],
+        "bytes_per_second": None,
+        "kernel_bytes_grown": 4096,
         "released": 500,
         "released_elsewhere": 125,
         "unseen": 0,
     }
+
+
+def test_what_was_looked_at_twice_has_a_slope() -> None:
+    made = everything()
+    assert made.held is not None
+    made.add(Batch(made.rows[:0], 1002.0, 2.0, held=ledger(part(rows.kmalloc("load_msg+0x41", 60), 2001)).held))
+    slopes = {each["symbol"]: each["bytes_per_second"] for each in held(made)["sites"]}
+
+    assert slopes == {"load_msg": round((2001 - 1001) * 64 / 3, 1)}
 
 
 def test_most_bytes_come_first_then_what_is_unknown_then_what_holds_nothing() -> None:
