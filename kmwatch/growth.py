@@ -22,7 +22,7 @@ GROWN = np.dtype(
 """One site: what it holds now, the median of the slopes between any two looks (Theil and Sen), and the share of any two
 looks of which the later one has more."""
 
-_LOOKS = 64  # at most; then every other one is forgotten
+_LOOKS = 64  # at most, an even number, and the last one; then every other one is forgotten
 
 
 class Growth:
@@ -32,7 +32,7 @@ class Growth:
         self._numbers: dict[tuple[int, ...], int] = {}
         self._times: list[float] = []
         self._looks: list[Array] = []
-        self._every, self._turn = 1, 0
+        self._every, self._turn, self._passing = 1, 0, False
 
     def __len__(self) -> int:
         return len(self._times)
@@ -41,14 +41,16 @@ class Growth:
         """The looks so far, to which none is added."""
         made = Growth()
         made._numbers, made._times, made._looks = dict(self._numbers), list(self._times), list(self._looks)
-        made._every, made._turn = self._every, self._turn
+        made._every, made._turn, made._passing = self._every, self._turn, self._passing
         return made
 
     def add(self, at: float, held: Held) -> None:
-        """What is held at a time, in seconds of any clock. Where there are many looks, not each of them is kept."""
+        """What is held at a time, in seconds of any clock. Where there are many looks, only the last is always kept."""
         self._turn += 1
-        if self._turn % self._every:
-            return
+        if self._passing:
+            self._times.pop()
+            self._looks.pop()
+        self._passing = bool(self._turn % self._every)
         rows = held.grouped(*BY)
         keys = zip(*(rows[name].tolist() for name in BY), strict=True)
         numbers = [self._numbers.setdefault(key, len(self._numbers)) for key in keys]
@@ -56,8 +58,10 @@ class Growth:
         look[numbers, 0], look[numbers, 1] = rows["objects"], rows["bytes_allocated"]
         self._times.append(at)
         self._looks.append(look)
-        if len(self._times) > _LOOKS:
+        if len(self._times) > _LOOKS and not self._passing:
+            # The turn begins anew, so that those to come are as far apart: both the first and the last are kept.
             self._times, self._looks, self._every = self._times[::2], self._looks[::2], 2 * self._every
+            self._turn = 0
 
     def series(self, kind: int, site: int, cache: int) -> Array:
         """The bytes that a site held at each look; nothing where it never held anything."""

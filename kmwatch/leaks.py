@@ -55,11 +55,11 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Grown:
-    """What grew: suspects, by bytes per second; and bytes held by what is no suspect though it grew, by cache."""
+    """What grew: suspects, by bytes per second; by cache, the bytes of what grew by design; unknown caches."""
 
     suspects: tuple[Suspect, ...] = ()
     by_design: tuple[tuple[str, int], ...] = ()
-    unknown: tuple[tuple[str, int], ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def grown(ledger: Ledger) -> Grown:
@@ -69,7 +69,7 @@ def grown(ledger: Ledger) -> Grown:
         return Grown()
     rows = ledger.growth.rows()
     rows = rows[(rows["bytes_per_second"] >= limits.growth_rate) & (rows["rising"] >= limits.growth_rising)]
-    suspects, by_design, unknown = list[Suspect](), Counter[str](), Counter[str]()
+    suspects, by_design, unknown = list[Suspect](), Counter[str](), set[str]()
     grades = {label: each.grade for label, each in coverage(ledger).items()} if len(rows) else {}
     for row in rows:
         key = int(row["kind"]), int(row["site"]), int(row["cache"])
@@ -81,14 +81,14 @@ def grown(ledger: Ledger) -> Grown:
         suspect = _suspect(row, tuple(name for name, _ in found), grade, mine, ledger)
         if suspect.grown_at_least <= 0:
             continue
-        if _is_by_design(ledger, key, mine):
+        if grade == UNKNOWN:
+            unknown.add(suspect.caches[0])
+        elif _is_by_design(ledger, key, mine):
             by_design[suspect.caches[0]] += suspect.bytes
-        elif grade == UNKNOWN:
-            unknown[suspect.caches[0]] += suspect.bytes
         else:
             suspects.append(suspect)
     suspects.sort(key=lambda one: -one.bytes_per_second)
-    return Grown(tuple(suspects), tuple(by_design.most_common()), tuple(unknown.most_common()))
+    return Grown(tuple(suspects), tuple(by_design.most_common()), tuple(sorted(unknown)))
 
 
 def _rows(held: Held, key: tuple[int, int, int]) -> Any:

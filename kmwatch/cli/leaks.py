@@ -34,8 +34,9 @@ _LEAST, _MOST = 0.5, 5.0  # seconds between two looks
 def leaks(source: str, duration: float, sample: int, kinds: str | None, most: int, config: Any, as_json: bool) -> None:
     """Watch what is held, and name the sites at which it grows and should not: what may leak.
 
-    Each is shown with the stacks of its objects. Caches that grow by design (dentry, inodes) are only summed up, and so
-    are those whose releases cannot be seen. Ctrl-C ends the watching early, and what was seen so far is judged.
+    Each is shown with the stacks of its objects. Caches that grow by design (dentry, inodes) are only summed up, and
+    those whose releases cannot be seen are only named. Ctrl-C ends the watching early, and what was seen so far is
+    judged.
     """
     from kmwatch.leaks import grown
     from kmwatch.sources.held import Hold

@@ -44,7 +44,7 @@ def build(ledger: Ledger, grown: Grown) -> dict[str, Any]:
             for name, rate in sorted(modules.items(), key=lambda one: -one[1])
         ],
         "by_design": dict(grown.by_design),
-        "unknown": dict(grown.unknown),
+        "unknown": list(grown.unknown),
     }
 
 
@@ -123,10 +123,10 @@ def _modules(console: Console, modules: list[dict[str, Any]]) -> None:
 
 
 def _rest(console: Console, data: dict[str, Any]) -> None:
-    reasons = (("by_design", "grows by design"), ("unknown", "cannot be told: releases have no event, grade D"))
-    for name, words in reasons:
-        held = ", ".join(f"{cache} {size(taken)}" for cache, taken in data[name].items())
-        if held:
-            console.print(Text(printable(f"{words}: {held}")), style="dim")
+    by_design = [f"{cache} {size(taken)}" for cache, taken in data["by_design"].items()]
+    unknown = "cannot be told: releases have no event, grade D"
+    for words, caches in (("grows by design", by_design), (unknown, data["unknown"])):
+        if caches:
+            console.print(Text(printable(f"{words}: {', '.join(caches)}")), style="dim")
     if refused := data["trust"]["refused"]:
         console.print(f"{number(refused)} objects found no room in the table: held is more", style="dim")

@@ -1,5 +1,6 @@
 """Ledgers that know what is held, for tests: objects by the kind, site and cache that they are of."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ def of(row: Row, *, held: int = 0, released: int = 0, lived: float = 1.0, **colu
     return {"row": row, "sampled": held, "released": released, "lived": lived, **columns}
 
 
-def held(known: Meta, *lives: Lives, bits: int = 0, **extra: Any) -> Held:
-    """What is held; `extra` is `before` and `now`."""
+def held(known: Meta, *lives: Lives, bits: int = 0, grown: dict[str, int] | None = None, **extra: Any) -> Held:
+    """What is held; `grown` is by how many objects the kernel's own counts grew, by cache, with slabs of one object."""
     rows = rows_of(known, *(each["row"] for each in lives))
     keys, tallies = np.zeros(len(rows), KEY_TYPE), np.zeros(len(rows), TALLY)
     for name in KEY_TYPE.names or ():
@@ -35,8 +36,9 @@ def held(known: Meta, *lives: Lives, bits: int = 0, **extra: Any) -> Held:
             tallies["waste_squares"][at] = sampled * float(taken - asked) ** 2
         bucket = int(bucket_of(np.array([each["lived"] * 1e9], np.int64))[0])
         tallies["lifetimes"][at][bucket] = each["released"]
-    made = of_tallies(keys, tallies, known, bits)
-    return Held(made.rows, bits, **extra)
+    now = Witness({name: (count, 1) for name, count in (grown or {}).items()})
+    before = Witness(dict.fromkeys(now.slabs, (0, 1)))
+    return replace(of_tallies(keys, tallies, known, bits), **{"before": before, "now": now, **extra})
 
 
 def looks(known: Meta, *each: Held, rows: tuple[Row, ...] = (), seconds: float = 10.0, every: float = 1.0) -> Ledger:
@@ -52,8 +54,3 @@ def looks(known: Meta, *each: Held, rows: tuple[Row, ...] = (), seconds: float =
 def lived(known: Meta, *lives: Lives, seconds: float = 1.0, **extra: Any) -> Ledger:
     """A ledger of one look, in which these rows were allocated."""
     return looks(known, held(known, *lives, **extra), rows=tuple(each["row"] for each in lives), seconds=seconds)
-
-
-def slabs(**active: int) -> Witness:
-    """A witness that knows how many objects of caches are in use, ten in a slab; `_` stands for `-`."""
-    return Witness(slabs={name.replace("_", "-"): (count, 10) for name, count in active.items()})

@@ -15,7 +15,7 @@ from kmwatch.serve.snapshot import Family, Own
 from kmwatch.thresholds import DEFAULTS
 from tests.unit import rows
 from tests.unit.counted import series
-from tests.unit.holds import Object, held
+from tests.unit.holding import held, of
 
 DENTRY, FILP = Cache("dentry", 190, 192), Cache("filp", 200, 256)
 
@@ -31,11 +31,11 @@ def test_what_is_held_by_cache_and_by_site() -> None:
     known = rows.meta()
     what = held(
         known,
-        Object(rows.kmalloc("f+0x1 [drv]", 60, count=2)),
-        Object(rows.kmalloc("f+0x9 [drv]", 100, count=3)),
-        Object(rows.kmalloc("f+0x9 [drv]", 9000)),
-        Object(rows.object_of(DENTRY, "g+0x1", count=5), released=7),
-        Object(rows.pages("h+0x1", 2)),
+        of(rows.kmalloc("f+0x1 [drv]", 60), held=2),
+        of(rows.kmalloc("f+0x9 [drv]", 100), held=3),
+        of(rows.kmalloc("f+0x9 [drv]", 9000), held=1),
+        of(rows.object_of(DENTRY, "g+0x1"), held=5, released=7),
+        of(rows.pages("h+0x1", 2), held=1),
         bits=4,
         grown={"dentry": 80, "kmalloc-64": 32, "kmalloc-128": 48},
     )
@@ -68,8 +68,8 @@ def test_what_is_held_by_cache_and_by_site() -> None:
 
 def test_of_what_is_unknown_there_is_the_grade_alone() -> None:
     known = rows.meta()
-    doubtful = Object(rows.object_of(FILP, "f+0x1", count=9), released=1, unseen=99)
-    families = gauges(known, held(known, doubtful, Object(rows.object_of(DENTRY, "f+0x1")), grown={"dentry": 1}))
+    doubtful = of(rows.object_of(FILP, "f+0x1"), held=9, released=1, unseen=99)
+    families = gauges(known, held(known, doubtful, of(rows.object_of(DENTRY, "f+0x1"), held=1), grown={"dentry": 1}))
 
     assert series(families, "held_grade") == {("cache_alloc", "filp"): 3, ("cache_alloc", "dentry"): 0}
     assert series(families, "held_objects") == {("cache_alloc", "dentry"): 1}
@@ -80,7 +80,7 @@ def test_beyond_the_top_all_goes_to_other() -> None:
     """One site by kind, and eight caches; the sums stay."""
     known = rows.meta()
     caches = [Cache(f"cache_{size}", size, size) for size in range(1, 11)]
-    what = held(known, *(Object(rows.object_of(each, f"f{each.size}+0x1", count=2), released=1) for each in caches))
+    what = held(known, *(of(rows.object_of(each, f"f{each.size}+0x1"), held=2, released=1) for each in caches))
     families = gauges(known, what, top=1)
 
     by_slab, by_site = series(families, "held_bytes"), series(families, "site_held_bytes")
@@ -94,7 +94,7 @@ def test_beyond_the_top_all_goes_to_other() -> None:
 def test_releases_of_older_objects_explain_what_the_kernels_count_lacks() -> None:
     """3000 new ones are held and 3000 older ones were released: the kernel's count is what it was."""
     known = rows.meta()
-    new = Object(rows.object_of(DENTRY, "f+0x1", count=3000), released=1)
+    new = of(rows.object_of(DENTRY, "f+0x1"), held=3000, released=1)
     older = rows.row(Kind.CACHE_FREE, "g+0x1", cache=DENTRY, count=1501)
     holding = Holding(known, 50)
     grades = []
@@ -121,7 +121,7 @@ def test_while_allocations_are_left_out_nothing_is_shown(sample: float, *, shown
     """They do not come into the table either, so the sums would be no estimates."""
     known = rows.meta()
     exposed = Exposed(known, ServeConfig(), DEFAULTS)
-    what = held(known, Object(rows.kmalloc("f+0x1", 60)))
+    what = held(known, of(rows.kmalloc("f+0x1", 60), held=1))
     exposed.add(replace(rows.batch(known), held=what))
     exposed.publish(time.time(), Own(sample=sample))
 

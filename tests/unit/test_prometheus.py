@@ -27,7 +27,7 @@ from kmwatch.serve.window import Window
 from kmwatch.views.prometheus import Collector, Exposition, text
 from tests.unit import rows
 from tests.unit.counted import START, kmallocs, known
-from tests.unit.holds import Object, held
+from tests.unit.holding import held, of
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PARSERS: dict[bool, Callable[[str], Iterable[LibraryFamily]]] = {
@@ -54,7 +54,7 @@ def snapshot(*sites: Site, caches: tuple[str, ...] = ()) -> Snapshot:
     seen["site"][len(seen) - len(sites) - len(caches) : len(seen) - len(caches)] = np.arange(1, len(sites) + 1)
     seen["cache"][len(seen) - len(caches) :] = np.arange(1, len(caches) + 1)
     counters, window, holding = Counters(meta, START, Limits(50)), Window(meta, 10.0), Holding(meta, 50)
-    what = held(meta, *(Object(rows.kmalloc(each.text, 100)) for each in (Site("f+0x1", "f"), *sites)))
+    what = held(meta, *(of(rows.kmalloc(each.text, 100), held=1) for each in (Site("f+0x1", "f"), *sites)))
     for at in range(2):
         made = rows.batch(meta, start=START + 5 * at, seconds=5.0)
         counters.add(replace(made, rows=seen.copy()))

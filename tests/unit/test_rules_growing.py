@@ -7,7 +7,7 @@ import pytest
 from kmwatch.batch import Cache
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Via
-from tests.unit.holding import Lives, held, lived, looks, of, slabs
+from tests.unit.holding import Lives, held, lived, looks, of
 from tests.unit.rows import Row, area, found, kmalloc, ledger, meta, object_of, only, pages, percpu
 
 LEAK = kmalloc("leak+0x1", 1000)
@@ -162,7 +162,7 @@ def test_what_the_kernel_does_not_count_is_unknown() -> None:
     last = {
         grown: looks(
             known,
-            *(held(known, of(row, held=10 * n, released=9), before=slabs(mine=0), now=slabs(mine=grown)) for n in LINE),
+            *(held(known, of(row, held=10 * n, released=9), grown={"mine": grown}) for n in LINE),
             rows=(row,),
         )
         for grown in (0, 10_000)

@@ -13,7 +13,7 @@ from kmwatch.views.top.catalog import VIEWS, build
 from kmwatch.views.top.frame import Frame, Frames
 from kmwatch.views.top.outstanding import sparkline
 from tests.unit import rows
-from tests.unit.holds import Object, held
+from tests.unit.holding import Lives, held, of
 from tests.unit.test_top_app import running
 from tests.unit.test_top_build import shown
 from tests.unit.top_data import FakeSource
@@ -21,7 +21,7 @@ from tests.unit.top_data import FakeSource
 NUMBERS = ("objects", "±", "bytes", "waste", "looks", "grows/s", "lives", "grade")
 
 
-def looked_at(known: Meta, *looks: tuple[Object, ...], bits: int = 0, grown: dict[str, int] | None = None) -> Frame:
+def looked_at(known: Meta, *looks: tuple[Lives, ...], bits: int = 0, grown: dict[str, int] | None = None) -> Frame:
     """The frame after a look every two seconds."""
     frames = Frames(known)
     for at, objects in enumerate(looks):
@@ -30,8 +30,8 @@ def looked_at(known: Meta, *looks: tuple[Object, ...], bits: int = 0, grown: dic
     return frame
 
 
-def kmallocs(count: int, asked: int = 60) -> tuple[Object, ...]:
-    return (Object(rows.kmalloc("f+0x1", asked, count=count)),)
+def kmallocs(count: int, asked: int = 60) -> tuple[Lives, ...]:
+    return (of(rows.kmalloc("f+0x1", asked), held=count),)
 
 
 def texts(frame: Frame, *titles: str) -> list[tuple[str, ...]]:
@@ -54,7 +54,7 @@ def test_an_estimate_has_an_error_and_what_is_counted_has_none() -> None:
 def test_what_grows_has_a_slope_and_a_line() -> None:
     """One more of 64 bytes every two seconds; most bytes come first."""
     known = rows.meta()
-    still = Object(rows.object_of(Cache("dentry", 192, 192), "g+0x1", count=2))
+    still = of(rows.object_of(Cache("dentry", 192, 192), "g+0x1"), held=2)
     looks = [(*kmallocs(count), still) for count in (1, 2, 3, 4)]
     found = texts(looked_at(known, *looks), "site", "cache", "bytes", "looks", "grows/s")
 
@@ -64,8 +64,7 @@ def test_what_grows_has_a_slope_and_a_line() -> None:
 def test_a_site_with_two_size_classes_is_one_row_with_the_worse_grade() -> None:
     known = rows.meta()
     one, other = (
-        Object(rows.kmalloc("f+0x1", asked, count=10), released=90, unseen=unseen)
-        for asked, unseen in ((60, 0), (100, 9))
+        of(rows.kmalloc("f+0x1", asked), held=10, released=90, unseen=unseen) for asked, unseen in ((60, 0), (100, 9))
     )
     grown = {"kmalloc-64": 1000, "kmalloc-128": 1000}
 
@@ -76,7 +75,7 @@ def test_a_site_with_two_size_classes_is_one_row_with_the_worse_grade() -> None:
 
 def test_of_grade_d_no_number_is_shown() -> None:
     known = rows.meta()
-    doubtful = Object(rows.object_of(Cache("bad\x1b", 192, 192), "f+0x1", count=5), released=1, unseen=9)
+    doubtful = of(rows.object_of(Cache("bad\x1b", 192, 192), "f+0x1"), held=5, released=1, unseen=9)
     frame = looked_at(known, (doubtful, *kmallocs(1)))
     first, second = texts(frame, "cache", *NUMBERS, "±bytes", "age", "lived", "elsewhere")
 
@@ -86,7 +85,7 @@ def test_of_grade_d_no_number_is_shown() -> None:
 
 def test_where_the_rest_went_is_in_the_details() -> None:
     known = rows.meta()
-    one = Object(rows.kmalloc("f+0x1 [drv]", 60, count=1), released=200, unseen=1, lifetime=3e-3)
+    one = of(rows.kmalloc("f+0x1 [drv]", 60), held=1, released=200, unseen=1, lived=3e-3)
     found = texts(looked_at(known, (one,), grown={"kmalloc-64": 1}), "lives", "released", "lived", "unseen", "module")
 
     assert found == [("ms", "200", "4.19 ms", "1", "drv")]
@@ -94,7 +93,7 @@ def test_where_the_rest_went_is_in_the_details() -> None:
 
 def test_what_was_all_released_has_no_row() -> None:
     known = rows.meta()
-    gone = Object(rows.kmalloc("f+0x1", 60, count=0), released=5)
+    gone = of(rows.kmalloc("f+0x1", 60), released=5)
 
     assert texts(looked_at(known, (gone,)), "site") == []
 

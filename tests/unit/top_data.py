@@ -9,7 +9,7 @@ from typing import Self
 from kmwatch.batch import Batch, Cache, Cost, Meta, Trust
 from kmwatch.schema import Context, Kind
 from tests.unit import rows
-from tests.unit.holds import Object, held
+from tests.unit.holding import held, of
 
 DENTRY = Cache("dentry", 190, 192)
 
@@ -22,8 +22,8 @@ def make_batch(known: Meta, start: float = 0.0) -> Batch:
     """
     what = held(
         known,
-        Object(rows.kmalloc("load_msg+0x41", 60, count=6 + round(start)), released=160),
-        Object(rows.object_of(DENTRY, "[red]\x1b[2J+0x0", count=4), released=16, unseen=1600),
+        of(rows.kmalloc("load_msg+0x41", 60), held=6 + round(start), released=160),
+        of(rows.object_of(DENTRY, "[red]\x1b[2J+0x0"), held=4, released=16, unseen=1600),
         bits=4,
         grown={"kmalloc-64": 1000},
     )
