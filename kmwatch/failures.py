@@ -20,11 +20,14 @@ TAKEN = {
 }
 """Where the state of the zones is from, in words."""
 
+MOST_IN_NAME = 200
+"""Characters that a failure which a program saw keeps of a name."""
+
 MOST_KEPT = 1000
 """Failures that are kept in detail at most; the events of all are counted."""
 
 _EVENTS = ("kmalloc", "cache_alloc", "page_alloc", "vmalloc", "percpu_alloc", "ioremap", "vmap")
-_OF_OLD = {"taken": "log", "event": ""}  # what captures of kmwatch 0.1 lack
+_OF_OLD = {"taken": "log", "event": "", "elsewhere": False}  # what captures of kmwatch 0.1 lack
 _MOST_ZONES, _MOST_ORDERS, _MOST_FRAMES, _LONGEST = 512, 32, 64, 256
 _AGAIN = "the failures are damaged or not kmwatch's: record the capture again"
 
@@ -79,6 +82,7 @@ class Failure:
     site: the first frame outside the allocators; symbol: its function; caller: the first beyond helpers like
     __alloc_skb() and dma_alloc_attrs(), whose request it is. stack: functions, innermost first.
     cgroup: a memory cgroup was at its limit. page_size: bytes.
+    elsewhere: of pages: for a slab, an area or a per-CPU chunk, whose own failure is counted instead.
     """
 
     kind: str
@@ -107,6 +111,7 @@ class Failure:
     page_size: int = 4096
     taken: str = "log"
     event: str = ""
+    elsewhere: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The failure as plain data, for a capture."""
@@ -183,7 +188,7 @@ _FAILURE: dict[str, Check] = {
     "stack": _list(_MOST_FRAMES, _text),
     "zones": _list(_MOST_ZONES, lambda value: isinstance(value, dict)),
     "slabs": _list(_MOST_ZONES, lambda value: isinstance(value, dict)),
-    "cgroup": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("cgroup", "elsewhere"), lambda value: isinstance(value, bool)),
     "taken": lambda value: isinstance(value, str) and value in TAKEN,
     "event": _text,
 }

@@ -29,6 +29,14 @@ LABELS = {
 }
 """What each label says; none has values without bound."""
 
+EXEMPLAR_LABELS = {
+    "bytes": "what was asked for; whole pages where only these are known",
+    "order": LABELS["order"] + ", where the series does not tell it",
+    "comm": "the command that ran; not where an interrupt asked",
+    "site": "the function that asked, where the series does not tell it",
+}
+"""What an exemplar says, the first first: 128 characters are all that OpenMetrics gives it, and the last is cut."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -37,6 +45,7 @@ class Metric:
     name: without the prefix; a counter's ends in `_total`.
     type: counter, gauge or histogram. unit: as the name tells it, "" for what is counted in pieces.
     labels: names of LABELS. help: a sentence, without a full stop.
+    exemplars: whether its series show the latest failure that they count, as labels of EXEMPLAR_LABELS.
     """
 
     name: str
@@ -44,6 +53,7 @@ class Metric:
     unit: str
     labels: tuple[str, ...]
     help: str
+    exemplars: bool = False
 
     @property
     def full(self) -> str:
@@ -56,8 +66,8 @@ class Metric:
         return self.full.removesuffix("_total")
 
 
-def _counter(name: str, labels: str, words: str, unit: str = "") -> Metric:
-    return Metric(f"{name}_total", "counter", unit, tuple(labels.split()), words)
+def _counter(name: str, labels: str, words: str, unit: str = "", *, exemplars: bool = False) -> Metric:
+    return Metric(f"{name}_total", "counter", unit, tuple(labels.split()), words, exemplars)
 
 
 def _gauge(name: str, labels: str, words: str, unit: str = "") -> Metric:
@@ -72,7 +82,7 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
         _counter("allocated_bytes", "size_class kind", "Bytes that allocations took", "bytes"),
         _counter("wasted_bytes", "size_class kind", "Bytes that allocations took and did not ask for", "bytes"),
         _counter("frees", "kind", "Releases; their size is not known"),
-        _counter("failures", "kind outcome", "Allocations that failed"),
+        _counter("failures", "kind outcome", "Allocations that failed", exemplars=True),
         _counter(
             "sleeping_in_atomic", "kind", "Allocations that may sleep where sleeping is a bug, as rule KM201 says"
         ),
@@ -86,7 +96,7 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
         _counter("site_requested_bytes", _SITE, "Bytes asked for, by site", "bytes"),
         _counter("site_allocated_bytes", _SITE, "Bytes taken, by site", "bytes"),
         _counter("site_wasted_bytes", _SITE, "Bytes taken and not asked for, by site", "bytes"),
-        _counter("site_failures", f"{_SITE} order context outcome", "Allocations that failed, by site"),
+        _counter("site_failures", f"{_SITE} order context outcome", "Allocations that failed, by site", exemplars=True),
         _counter(
             "site_sleeping_in_atomic", f"{_SITE} context", "Allocations that may sleep where that is a bug, by site"
         ),

@@ -18,7 +18,7 @@ from kmwatch.capture.layout import EVENTS, TABLES, VERSION, Field
 from kmwatch.cli import cli
 from kmwatch.findings import CONFIDENCES, RULES, Rule
 from kmwatch.ledger import ALLOCATIONS, FREES, MAPPINGS, PRESSURE
-from kmwatch.metrics import GROUPS, LABELS, Metric
+from kmwatch.metrics import EXEMPLAR_LABELS, GROUPS, LABELS, METRICS, Metric
 from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe
 from kmwatch.thresholds import Threshold
 from kmwatch.thresholds import table as thresholds
@@ -225,7 +225,9 @@ def metrics() -> str:
         _LABELS,
         _table(("label", "what it says"), [(f"`{k}`", _text(v)) for k, v in LABELS.items()]),
     ]
-    return _page([*parts, "## Tops", _TOPS])
+    having = [f"* `{metric.full}`" for metric in METRICS.values() if metric.exemplars]
+    told = _table(("label", "what it says"), [(f"`{k}`", _text(v)) for k, v in EXEMPLAR_LABELS.items()])
+    return _page([*parts, "## Tops", _TOPS, "## Exemplars", _EXEMPLARS, "\n".join(having), told])
 
 
 _METRICS = """\
@@ -250,6 +252,12 @@ at most eight times `top` have one, and others wait.
 * What is held has the `top` largest sites by bytes at each reading, and eight times as many caches. Series come and go;
   sums over all stay. Of a cache of grade D there is the grade alone, and sites are without it. Nothing of it is shown
   while the overhead budget samples allocations: those that are left out are not followed, then and later."""
+
+_EXEMPLARS = """\
+In OpenMetrics, a series of these counters shows the latest failure that kmwatch saw of what it counts, with its time.
+The kernel's programs look at one failure a second of each kind and caller, and at a few hundred of these: where
+failures are many, it is one of the last. The rest, `other`, has none, and nothing has where BTF does not show what is
+free (`kmwatch doctor`). Double quotes are shown as single ones."""
 
 
 def _metric(metric: Metric) -> tuple[str, str, str, str]:

@@ -6,6 +6,7 @@ from kmwatch import __version__
 from kmwatch.batch import Meta
 from kmwatch.failures import ZoneState
 from kmwatch.serve.counters import Counters
+from kmwatch.serve.exemplars import with_exemplars
 from kmwatch.serve.holding import Holding
 from kmwatch.serve.snapshot import Family, Own, Snapshot
 from kmwatch.serve.window import Window
@@ -20,7 +21,7 @@ def assemble(at: float, meta: Meta, counters: Counters, holding: Holding, window
     memory, kernel = tuple(meta.memory), meta.host.kernel
     headroom = atomic_headroom(memory, meta.gfp, kernel)
     families = {
-        **counters.families(),
+        **with_exemplars(counters.families(), meta),
         **(holding.families() if own.sample == 1 else {}),
         "findings": window.family(),
         "free_blocks": _free_blocks(memory),

@@ -11,15 +11,25 @@ SCRAPE_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 @dataclass(frozen=True)
+class Exemplar:
+    """One event that a counter counted: labels in the order in which they are shown, and seconds since the epoch."""
+
+    labels: Mapping[str, str]
+    at: float
+
+
+@dataclass(frozen=True)
 class Family:
     """The series of one metric: their labels in the metric's order, and their values.
 
     created: when each began at 0, in seconds since the epoch; empty for what is no counter.
+    exemplars: of those series that have one, by labels.
     """
 
     labels: Sequence[Labels]
     values: Sequence[float]
     created: Sequence[float] = ()
+    exemplars: Mapping[Labels, Exemplar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What was free when an allocation failed, as the programs in the kernel saw it (bpf/freelists.h), as Failures."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ import numpy as np
 
 from kmwatch import schema
 from kmwatch.batch import Cache, Meta
-from kmwatch.failures import Failure, ZoneState
+from kmwatch.failures import MOST_IN_NAME, Failure, ZoneState
 from kmwatch.kernel import zones
 from kmwatch.kernel.btf import Btf
+from kmwatch.ledger import ELSEWHERE
 from kmwatch.schema import Context, Kind
 from kmwatch.sources.bpf import Array, Programs
 
@@ -108,7 +108,7 @@ class FreeLists:
     """
 
     def __init__(self, programs: Programs, defines: dict[str, int], found: tuple[zones.Zone, ...]) -> None:
-        self._programs, self._defines, self._since = programs, defines, time.monotonic_ns()
+        self._programs, self._defines = programs, defines
         self._zones: tuple[zones.Zone, ...] = ()
         self._known: dict[bytes, tuple[int, Failure]] = {}
         self.doubt = f"{UNKNOWN}: BTF does not show where the zones are; see `kmwatch doctor`"
@@ -131,8 +131,13 @@ class FreeLists:
         missing = len(found) - len(self._zones)
         self.doubt = f"{UNKNOWN} in {missing} of {len(found)} zones: no memory cgroup leads there" if missing else ""
 
-    def failures(self, sites: Callable[[Array], Array], caches: Callable[[Array], Array], meta: Meta) -> list[Failure]:
-        """The latest failure of each row, newest last; `sites` and `caches` number them as the tables of `meta` do."""
+    def failures(
+        self, sites: Callable[[Array], Array], caches: Callable[[Array], Array], meta: Meta, began: int
+    ) -> list[Failure]:
+        """The latest failure of each row, newest last; `sites` and `caches` number them as the tables of `meta` do.
+
+        began: when the time of `meta` is 0, in nanoseconds of CLOCK_MONOTONIC.
+        """
         if not self._zones:
             return []
         keys, states = self._programs.read_hash("free_lists", _KEY, _SEEN)
@@ -141,11 +146,11 @@ class FreeLists:
         if new:
             numbers = zip(sites(keys["site"][new]).tolist(), caches(keys["cache"][new]).tolist(), strict=True)
             for at, (site, cache) in zip(new, numbers, strict=True):
-                failure = self._failure(keys[at], states[at], meta, site, meta.caches[cache])
+                failure = self._failure(keys[at], states[at], meta, site, meta.caches[cache], began)
                 self._known[keys[at].tobytes()] = int(states["time"][at]), failure
         return [failure for _, failure in sorted(self._known.values(), key=lambda each: each[0])]
 
-    def _failure(self, key: Any, state: Any, meta: Meta, site: int, cache: Cache) -> Failure:
+    def _failure(self, key: Any, state: Any, meta: Meta, site: int, cache: Cache, began: int) -> Failure:
         name = meta.sites[site]
         interrupted = int(key["context"]) & (Context.SOFTIRQ | Context.HARDIRQ)
         comm = bytes(state["comm"]).partition(b"\0")[0].decode("utf-8", "backslashreplace")
@@ -155,15 +160,16 @@ class FreeLists:
             event=Kind(int(key["kind"])).name.lower(),
             comm="" if interrupted else comm,
             pid=0 if interrupted else int(state["pid"]),
-            seconds=max(int(state["time"]) - self._since, 0) / 1e9,
-            kernel=meta.host.kernel[:200],
+            seconds=max(int(state["time"]) - began, 0) / 1e9,
+            kernel=meta.host.kernel[:MOST_IN_NAME],
             context=int(key["context"]),
-            site=name.label[:200],
-            symbol=name.symbol[:200],
-            caller=name.label[:200],
+            site=name.label[:MOST_IN_NAME],
+            symbol=name.symbol[:MOST_IN_NAME],
+            caller=name.label[:MOST_IN_NAME],
             zones=tuple(self._zone(*each) for each in zip(self._zones, state["zones"], strict=False)),
             cgroup=bool(state["cgroup"]),
             page_size=meta.limits.page_size,
+            elsewhere=bool(key["kind"] == Kind.PAGE_ALLOC and key["via"] & ELSEWHERE),
         )
 
     def _zone(self, zone: zones.Zone, state: Any) -> ZoneState:

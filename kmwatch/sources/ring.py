@@ -108,8 +108,7 @@ class RingRecorder:
         except BaseException:  # no room for the mapping, perhaps
             self._kernel.close()
             raise
-        self._start, self._cpu = time.monotonic_ns(), time.process_time()
-        self.meta.start = time.time()
+        self._start, self._cpu = self._kernel.began, time.process_time()
         return self
 
     def __exit__(

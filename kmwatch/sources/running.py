@@ -75,6 +75,8 @@ class RunningKernel:
         self.cpus = possible_cpus()
         self._programs: Programs | None = None
         self._free_lists: FreeLists | None = None
+        self.began = 0
+        """When counting began: nanoseconds of CLOCK_MONOTONIC, which is meta.start since the epoch."""
         self._losses = Trust()
         self._missed: int | None = None
         self._again = False
@@ -120,6 +122,7 @@ class RunningKernel:
             if self._again and not programs.read_array("config", _CONFIG, Way.RAW)["preempt_depth"][0]:
                 programs.detach(copies)
             _enter(programs, Phase.COUNTING)
+            self.began, self.meta.start = time.monotonic_ns(), time.time()
         except BaseException:
             programs.close()
             raise
@@ -195,7 +198,7 @@ class RunningKernel:
     def learn_memory(self) -> None:
         """Bring up to date meta.failures, the latest of each row with what was free then, and meta.memory."""
         if self._free_lists:
-            self.meta.failures[:] = self._free_lists.failures(self.sites, self.caches, self.meta)
+            self.meta.failures[:] = self._free_lists.failures(self.sites, self.caches, self.meta, self.began)
         if time.monotonic() - self._memory_at > _LOOK_AFTER:
             self.meta.memory[:], self._memory_at = zones.running_states(), time.monotonic()
 

@@ -17,10 +17,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector as LibraryCollector
+from prometheus_client.samples import Exemplar as LibraryExemplar
 
 from kmwatch.metrics import METRICS, Metric
 from kmwatch.serve.cells import Labels
-from kmwatch.serve.snapshot import SCRAPE_BOUNDS, Family, Histogram, Snapshot
+from kmwatch.serve.snapshot import SCRAPE_BOUNDS, Exemplar, Family, Histogram, Snapshot
 
 _NONE = Family((), ())
 
@@ -55,7 +56,9 @@ def _family(metric: Metric, snapshot: Snapshot) -> LibraryFamily:
     if metric.type == "counter":
         found = CounterMetricFamily(metric.full, metric.help, labels=metric.labels, unit=metric.unit)
         for labels, value, created in zip(family.labels, family.values, family.created, strict=True):
-            found.add_metric(labels, value, created=created)
+            shown = family.exemplars.get(labels)
+            exemplar = LibraryExemplar(dict(shown.labels), 1, shown.at) if shown else None
+            found.add_metric(labels, value, created=created, exemplar=exemplar)
         return found
     gauge = GaugeMetricFamily(metric.full, metric.help, labels=metric.labels, unit=metric.unit)
     for labels, value in zip(family.labels, family.values, strict=True):
@@ -109,8 +112,9 @@ def text(snapshot: Snapshot, *, openmetrics: bool) -> bytes:
             shown += [_braced(metric.labels, labels) for labels in family.labels]
         name, created = metric.full, f"{metric.family}_created"
         if openmetrics and metric.type == "counter":  # what belongs to one series stands together
-            lines = zip(shown, family.values, family.created, strict=True)
-            parts += [f"{name}{each} {value}\n{created}{each} {began}\n" for each, value, began in lines]
+            ends = [_exemplar(family.exemplars.get(labels)) for labels in family.labels]
+            lines = zip(shown, family.values, ends, family.created, strict=True)
+            parts += [f"{name}{each} {value}{end}\n{created}{each} {began}\n" for each, value, end, began in lines]
         else:
             parts += [f"{name}{each} {value}\n" for each, value in zip(shown, family.values, strict=True)]
     return "".join([*parts, "# EOF\n" if openmetrics else ""]).encode()
@@ -125,6 +129,10 @@ def _head(metric: Metric, *, openmetrics: bool) -> str:
 def _histogram(metric: Metric, scrapes: Histogram) -> str:
     lines = [f'{metric.full}_bucket{{le="{bound}"}} {count}\n' for bound, count in _buckets(scrapes)]
     return "".join([*lines, f"{metric.full}_count {scrapes.count}\n{metric.full}_sum {scrapes.seconds}\n"])
+
+
+def _exemplar(shown: Exemplar | None) -> str:
+    return f" # {_braced(tuple(shown.labels), tuple(shown.labels.values()))} 1 {shown.at}" if shown else ""
 
 
 def _braced(names: tuple[str, ...], labels: Labels) -> str:

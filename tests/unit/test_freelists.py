@@ -10,7 +10,7 @@ from kmwatch import schema
 from kmwatch.batch import Cache
 from kmwatch.kernel.symbols import Site
 from kmwatch.kernel.zones import Zone
-from kmwatch.schema import Context, Kind
+from kmwatch.schema import Context, Kind, Via
 from kmwatch.sources import freelists
 from kmwatch.sources.freelists import FreeLists, layout
 from kmwatch.verdicts import judge
@@ -70,15 +70,14 @@ class Programs:
 
 
 def free_lists(programs: Programs, defines: dict[str, int] | None = None) -> FreeLists:
-    made = FreeLists(programs, DEFINES if defines is None else defines, (DMA, NORMAL))  # type: ignore[arg-type]
-    made._since = 1_000_000_000
-    return made
+    return FreeLists(programs, DEFINES if defines is None else defines, (DMA, NORMAL))  # type: ignore[arg-type]
 
 
 def failures(made: FreeLists) -> list[Any]:
     known = meta(sites=[Site("unknown", "unknown", ""), Site("f+0x1", "f", "m")])
     known.caches.append(Cache("dentry", 190, 9000))
-    return made.failures(lambda sites: (sites != 0).astype(np.uint32), lambda caches: caches.astype(np.uint32), known)
+    sites, caches = (lambda numbers: (numbers != 0).astype(np.uint32)), (lambda numbers: numbers.astype(np.uint32))
+    return made.failures(sites, caches, known, 1_000_000_000)
 
 
 def test_the_zones_of_a_node_are_where_its_array_has_them() -> None:
@@ -156,6 +155,16 @@ def test_the_latest_of_each_row_is_kept_and_who_was_interrupted_is_not_blamed() 
 
     assert [(each.seconds, each.comm, each.cgroup) for each in first] == [(1.0, "", False), (3.0, "cat", True)]
     assert [each.seconds for each in failures(made)] == [3.0, 4.0]
+
+
+@pytest.mark.parametrize(("via", "elsewhere"), [(0, False), (Via.SLAB, True), (Via.VMALLOC, True), (Via.PAGE, False)])
+def test_pages_for_something_else_are_told_from_pages_for_themselves(via: int, *, elsewhere: bool) -> None:
+    programs = Programs()
+    programs.saw({"kind": Kind.PAGE_ALLOC, "via": via, "order": 2}, at=2_000_000_000)
+
+    (failure,) = failures(free_lists(programs))
+
+    assert failure.elsewhere is elsewhere
 
 
 class Btf:

@@ -13,9 +13,10 @@ from prometheus_client import parser as prometheus_parser
 from prometheus_client.core import Metric as LibraryFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.samples import Sample as LibrarySample
 
 from kmwatch.batch import Cache
-from kmwatch.failures import ZoneState
+from kmwatch.failures import Failure, ZoneState
 from kmwatch.kernel.symbols import Site
 from kmwatch.metrics import GROUPS, LABELS, METRICS
 from kmwatch.schema import Kind
@@ -34,12 +35,14 @@ PARSERS: dict[bool, Callable[[str], Iterable[LibraryFamily]]] = {
     False: prometheus_parser.text_string_to_metric_families,
     True: openmetrics_parser.text_string_to_metric_families,
 }
-Sample = tuple[str, tuple[tuple[str, str], ...], float]
+HAVING = {metric.family for metric in METRICS.values() if metric.exemplars}
+Shown = tuple[tuple[tuple[str, str], ...], float, float]
+Sample = tuple[str, tuple[tuple[str, str], ...], float, Shown | None]
 
 
-def snapshot(*sites: Site, caches: tuple[str, ...] = ()) -> Snapshot:
+def snapshot(*sites: Site, caches: tuple[str, ...] = (), comm: str = "cat") -> Snapshot:
     """A snapshot with something in every family: each site and cache is seen twice, so that it enters."""
-    meta = rows.meta()
+    meta = rows.meta(start=START)
     meta.sites += sites
     meta.caches += [Cache(name, 100, 128) for name in caches]
     seen = rows.rows_of(
@@ -61,6 +64,8 @@ def snapshot(*sites: Site, caches: tuple[str, ...] = ()) -> Snapshot:
         window.add(replace(made, rows=seen.copy()))
         holding.add(replace(made, held=what))
     own = Own(3, 4, 0.5, {"ledger": 5}, {"ledger": 6}, 0.01, 0.02, 1, 1.0, 1 << 30, 2.5, Histogram().plus(0.002))
+    asked = {"kind": "page", "order": 3, "gfp": rows.TABLE.encode("GFP_ATOMIC"), "event": "kmalloc"}
+    meta.failures.append(Failure(**asked, comm=comm, seconds=6.25, site="f+0x1", taken="program"))
     meta.memory.append(ZoneState(0, "Normal", free=7, min=0, blocks=(3, 2)))
     return assemble(START + 10, meta, counters, holding, window, own)
 
@@ -70,11 +75,16 @@ def parsed(body: bytes, *, openmetrics: bool) -> dict[str, list[Sample]]:
     families = {}
     for family in PARSERS[openmetrics](body.decode()):
         families[family.name] = sorted(
-            (each.name, tuple(sorted(each.labels.items())), float(each.value))
+            (each.name, tuple(sorted(each.labels.items())), float(each.value), _exemplar(each))
             for each in family.samples
             if not each.name.endswith("_created")
         )
     return families
+
+
+def _exemplar(sample: LibrarySample) -> Shown | None:
+    shown = sample.exemplar
+    return (tuple(sorted(shown.labels.items())), shown.value, float(shown.timestamp or 0)) if shown else None
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
@@ -114,16 +124,34 @@ def test_a_counter_tells_when_it_began() -> None:
     assert b"_created" not in text(snapshot(), openmetrics=False)
 
 
+def test_the_latest_failure_is_an_exemplar_in_openmetrics_alone() -> None:
+    families = parsed(text(snapshot(comm='a"b'), openmetrics=True), openmetrics=True)
+    shown = {name: [sample for sample in families[name] if sample[3]] for name in families}
+    assert {name for name, found in shown.items() if found} == HAVING
+
+    ((_, series, value, told),) = shown["kmwatch_site_failures"]
+    assert (dict(series)["site"], dict(series)["order"], value) == ("f", "3", 14.0)
+    assert told == ((("bytes", "32768"), ("comm", "a'b")), 1.0, START + 6.25)
+    ((_, series, _, told),) = shown["kmwatch_failures"]
+    assert dict(series) == {"kind": "kmalloc", "outcome": "real"}
+    assert told == ((("bytes", "32768"), ("comm", "a'b"), ("order", "3"), ("site", "f")), 1.0, START + 6.25)
+
+    without = replace(snapshot(), families={k: replace(v, exemplars={}) for k, v in snapshot().families.items()})
+    assert text(snapshot(), openmetrics=False) == text(without, openmetrics=False)
+    assert text(snapshot(), openmetrics=True) != text(without, openmetrics=True)
+
+
 names = st.text(min_size=1, max_size=30) | st.sampled_from(
     ['"', "\\", "\n", "a\\nb", 'a"} 1\n# EOF', "\r", "x" * 10_000, "other", "{", "\x00", "\ud800", "é", "\u2028"]
 )
 
 
-@given(st.lists(st.tuples(names, names), max_size=8, unique=True), st.lists(names, max_size=8, unique=True))
+@given(st.lists(st.tuples(names, names), max_size=8, unique=True), st.lists(names, max_size=8, unique=True), names)
 @settings(max_examples=40, deadline=None)
-def test_hostile_names_come_out_valid(sites: list[tuple[str, str]], caches: list[str]) -> None:
-    """Whatever a module, a function or a cache is called: both formats can be read, and nothing is lost or forged."""
-    shown = snapshot(*(Site(f"{name}+0x1", name, module) for name, module in sites), caches=tuple(caches))
+def test_hostile_names_come_out_valid(sites: list[tuple[str, str]], caches: list[str], comm: str) -> None:
+    """Whatever a module, a function, a cache or a command is called: both can be read, nothing is lost or forged."""
+    given_sites = (Site(f"{name}+0x1", name, module) for name, module in sites)
+    shown = snapshot(*given_sites, caches=tuple(caches), comm=comm)
     for openmetrics in (False, True):
         body = text(shown, openmetrics=openmetrics)
         families = parsed(body, openmetrics=openmetrics)
@@ -133,10 +161,13 @@ def test_hostile_names_come_out_valid(sites: list[tuple[str, str]], caches: list
                 (metric.full, tuple(sorted(zip(metric.labels, labels, strict=True))), float(value))
                 for labels, value in zip(each.labels, each.values, strict=True)
             }
-            assert set(families[metric.family]) == told
+            assert {sample[:3] for sample in families[metric.family]} == told
         kmalloc = [each for each in families["kmwatch_site_allocations"] if ("kind", "kmalloc") in each[1]]
-        assert sum(value for *_, value in kmalloc) == 2 * (7 + 1 + 5 * len(sites))
+        assert sum(value for _, _, value, _ in kmalloc) == 2 * (7 + 1 + 5 * len(sites))
         assert max(map(len, body.splitlines())) < 2000
+        failed = [told for name in HAVING for *_, told in families[name] if told]
+        assert len(failed) == (2 if openmetrics else 0)
+        assert all(sum(map(len, sum(labels, ()))) <= 128 for labels, *_ in failed)
 
 
 def test_a_scrape_of_ten_thousand_sites_takes_less_than_100_ms() -> None:
