@@ -59,6 +59,12 @@ class Prometheus:
         found = answer["data"]["result"]
         return found if isinstance(found, list) else [found]
 
+    def exemplars(self, expr: str, start: float, end: float) -> list[dict[str, Any]]:
+        """The series of an expression that had exemplars between two times in seconds since the epoch, with these."""
+        _, body = self.get("/api/v1/query_exemplars", query=expr, start=str(start), end=str(end))
+        found: list[dict[str, Any]] = json.loads(body)["data"]
+        return found
+
     def is_ready(self) -> bool:
         """Whether it answers queries; RuntimeError with the end of its log where it has ended."""
         if self.process.poll() is not None:
@@ -77,6 +83,7 @@ def running(target: str, interval_seconds: float = 5, rules: tuple[Path, ...] = 
         (place / "prometheus.yml").write_text(_configuration(target, interval_seconds, rules))
         command = [found, f"--config.file={place}/prometheus.yml", f"--storage.tsdb.path={place}/data"]
         command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+        command.append("--enable-feature=exemplar-storage")
         if Path(found).is_relative_to(_UNPACKED):  # its pages are not where it looks for them
             command.append(f"--web.local-assets={_UNPACKED}/share/prometheus/web/")
         with (place / "log").open("wb") as log:

@@ -10,8 +10,10 @@ from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPConnection
 
-from kmwatch.batch import Batch
+from kmwatch.batch import Batch, Meta
 from kmwatch.cli.exposing import Exposed
+from kmwatch.failures import Failure
+from kmwatch.schema import Kind
 from kmwatch.serve.config import Address, ServeConfig
 from kmwatch.serve.server import Health, Pages, Server
 from kmwatch.serve.snapshot import Own
@@ -27,6 +29,9 @@ FAULTS = {
     "large allocations": "KM302-fires",
 }
 """Fault -> the golden capture of it. The names are those of EMPTY_WHEN_HEALTHY."""
+
+COMMAND = "modprobe"
+"""Who runs in what fails there."""
 
 _INTERVAL = 0.5  # seconds
 # Something to do for the kernel, in every zone of a query: processes, files, messages.
@@ -63,9 +68,10 @@ def faulty(fault: str) -> Iterator[str]:
     """What `kmwatch serve` would export on the guest, were it to do the same over and over; gives host:port."""
     with CaptureSource(GOLDEN / f"{FAULTS[fault]}.kmw") as source:
         batches = list(source)
+    source.meta.start = time.time()
     exposed = Exposed(source.meta, ServeConfig(window=1.0), DEFAULTS)
     server, stop = Server(Address("127.0.0.1", 0)), threading.Event()
-    thread = threading.Thread(target=_feed, args=(exposed, batches, stop))
+    thread = threading.Thread(target=_feed, args=(exposed, source.meta, batches, stop))
     thread.start()
     server.start(Pages(exposed.render, lambda: Health(healthy=True, ready=True, words="as told"), exposed.observe))
     try:
@@ -76,8 +82,28 @@ def faulty(fault: str) -> Iterator[str]:
         server.stop()
 
 
-def _feed(exposed: Exposed, batches: list[Batch], stop: threading.Event) -> None:
+def _failures(meta: Meta, batch: Batch) -> list[Failure]:
+    """What a program would have seen now of the large kmallocs that fail in a batch."""
+    failed = batch.rows[(batch.rows["failed"] != 0) & (batch.rows["kind"] == Kind.KMALLOC)]
+    return [
+        Failure(
+            kind="page",
+            order=meta.limits.order_for(int(row["bytes_alloc"])),
+            gfp=int(row["gfp"]),
+            context=int(row["context"]),
+            comm=COMMAND,
+            seconds=time.time() - meta.start,
+            site=meta.sites[row["site"]].label,
+            taken="program",
+            event="kmalloc",
+        )
+        for row in failed
+    ]
+
+
+def _feed(exposed: Exposed, meta: Meta, batches: list[Batch], stop: threading.Event) -> None:
     while not stop.wait(_INTERVAL):
         for batch in batches:
+            meta.failures[:] = _failures(meta, batch) or meta.failures
             exposed.add(replace(batch, rows=batch.rows.copy(), start=time.time(), seconds=_INTERVAL, fresh=False))
         exposed.publish(time.time(), Own(programs_attached=1))
