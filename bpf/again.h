@@ -22,44 +22,51 @@ struct marks {
 BPF_PERCPU_ARRAY(marks, struct marks, KINDS);
 BPF_PERCPU_ARRAY(caught, u64, KINDS); /* events that only a copy saw */
 
-/* Where the mark of an event at this level belongs: in a process, in a soft interrupt, above. */
-static __always_inline u64 *mark_of(u32 kind)
+/* 0 in a process, 1 in a soft interrupt, 2 above; -1 where the CPU cannot be looked at. */
+static __always_inline int level_now(void)
 {
 	u32 way = WAY_RAW;
 	struct config *config_now = config.lookup(&way);
-	struct marks *mark = marks.lookup(&kind);
 	struct where where = {};
 
-	if (!mark || !config_now || !look_at_cpu(config_now, &where))
-		return NULL;
+	if (!config_now || !look_at_cpu(config_now, &where))
+		return -1;
 	if (where.preempt_count & (HARDIRQ | NMI))
-		return &mark->event[2];
-	return where.preempt_count & SOFTIRQ_SERVING ? &mark->event[1] : &mark->event[0];
+		return 2;
+	return where.preempt_count & SOFTIRQ_SERVING ? 1 : 0;
 }
 
-/* `event` tells events apart that are on their way at the same time, and is not 0. */
+/*
+ * `event` tells events apart that are on their way at the same time, and is not 0. Marks of higher levels are from
+ * interrupts that are over, where the copy was the one that was skipped: they go.
+ */
 static __always_inline void starts(u32 kind, u64 event)
 {
-	u64 *mark = mark_of(kind);
+	struct marks *mark = marks.lookup(&kind);
+	int level = level_now();
 
-	if (mark)
-		*mark = event;
+	if (!mark || level < 0)
+		return;
+	if (level < 1)
+		mark->event[1] = 0;
+	if (level < 2)
+		mark->event[2] = 0;
+	mark->event[level] = event;
 }
 
 /* Whether the first program was skipped; only then the copy acts. */
 static __always_inline bool was_missed(u32 kind, u64 event)
 {
-	u64 *mark = mark_of(kind), *count;
+	struct marks *mark = marks.lookup(&kind);
+	u64 *count = caught.lookup(&kind);
+	int level = level_now();
 
-	if (!mark)
+	if (!mark || !count || level < 0)
 		return false;
-	if (*mark == event) {
-		*mark = 0;
+	if (mark->event[level] == event) {
+		mark->event[level] = 0;
 		return false;
 	}
-	count = caught.lookup(&kind);
-	if (!count)
-		return false;
 	*count += 1;
 	return true;
 }
