@@ -49,7 +49,7 @@ class HeldTable:
     """The table of one source's programs, which were compiled with HELD_ROWS.
 
     Args:
-        programs: attached, and not counting yet.
+        programs: attached. What they have counted before is not in the table.
         hold: what to look at.
     """
 
@@ -63,7 +63,7 @@ class HeldTable:
         """Entries of the table, as of the last reading."""
 
     def read(self, meta: Meta, named: Callable[[Array], Array]) -> Held:
-        """All that is held now, as far as it was allocated since the programs count.
+        """All that is held now, as far as it was allocated since the table was made.
 
         `named` turns keys of the kernel into KEY_TYPE, with numbers of meta's tables for sites and caches.
         """
