@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from kmwatch.batch import ROW, Batch, Meta, Rows
-from kmwatch.coverage import GRADES, LARGE_KMALLOCS, coverage, labels
+from kmwatch.coverage import GRADES, LARGE_KMALLOCS, UNKNOWN, coverage, labels
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Kind
 from kmwatch.serve.cells import OTHER, Labels, clean
@@ -15,7 +15,7 @@ from kmwatch.serve.snapshot import Family
 
 _METRICS = ("held_objects", "held_bytes", "held_wasted_bytes")
 _BYTES = _METRICS.index("held_bytes")
-_UNKNOWN = GRADES.index("D")
+_UNKNOWN = GRADES.index(UNKNOWN)
 
 Sums = dict[Labels, list[int]]
 """A sum for each of _METRICS, by labels."""

@@ -88,7 +88,7 @@ def test_where_the_rest_went_is_in_the_details() -> None:
     one = of(rows.kmalloc("f+0x1 [drv]", 60), held=1, released=200, unseen=1, lived=3e-3)
     found = texts(looked_at(known, (one,), grown={"kmalloc-64": 1}), "lives", "released", "lived", "unseen", "module")
 
-    assert found == [("ms", "200", "4.19 ms", "1", "drv")]
+    assert found == [("ms", "200", "4.2 ms", "1", "drv")]
 
 
 def test_what_was_all_released_has_no_row() -> None:

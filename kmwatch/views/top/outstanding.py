@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmwatch.coverage import GRADES, coverage, labels
+from kmwatch.coverage import UNKNOWN as NOT_TOLD
 from kmwatch.growth import BY
 from kmwatch.held import HELD, Held, bounds, churn, median_seconds
 from kmwatch.ledger import Array, Ledger
-from kmwatch.units import printable, short
+from kmwatch.units import printable, short, span
 from kmwatch.views.top import columns as col
 from kmwatch.views.top.columns import Cell, Column, Groups, amount, words
 
@@ -36,7 +37,7 @@ class Holdings(Groups):
     @property
     def known(self) -> Array:
         """Whether the numbers of a row are to be believed at all."""
-        return np.array([grade != GRADES[-1] for grade in self.grades], bool)
+        return np.array([grade != NOT_TOLD for grade in self.grades], bool)
 
 
 def gather(total: Ledger) -> Holdings:
@@ -118,16 +119,13 @@ def _off(show: Callable[[float], str]) -> Callable[[float], str]:
     return lambda value: f"±{show(value)}" if value > 0 else ""
 
 
-def _seconds(value: float | None) -> str:
-    """A time as `2 µs`, `30 ms`, `5 s`."""
-    for step, unit in ((1e-3, "µs"), (1.0, "ms")):
-        if value is not None and value < step:
-            return f"{value / step * 1e3:.3g} {unit}"
-    return "" if value is None else f"{value:.3g} s"
+def _median(times: Array) -> str:
+    found = median_seconds(times)
+    return "" if found is None else span(found)
 
 
 def _medians(name: str) -> Callable[[Holdings], list[Cell]]:
-    return _word(lambda rows: [_seconds(median_seconds(times)) for times in rows.total[name]])
+    return _word(lambda rows: [_median(times) for times in rows.total[name]])
 
 
 def _elsewhere(rows: Holdings) -> Array:
