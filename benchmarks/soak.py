@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,12 @@ def serving(address: str) -> Iterator[int]:
 def stress(seconds: float) -> Iterator[None]:
     """One worker of each kind."""
     workers = [word for name in _STRESSORS for word in (f"--{name}", "1")]
-    command = ["stress-ng", *workers, "--timeout", f"{seconds:.0f}s", "--temp-path", "/tmp", "-q"]  # noqa: S108
-    with subprocess.Popen(command) as load:
+    with (
+        tempfile.TemporaryDirectory() as scratch,  # what it leaves behind goes with it
+        subprocess.Popen(
+            ["stress-ng", *workers, "--timeout", f"{seconds:.0f}s", "--temp-path", scratch, "-q"], cwd=scratch
+        ) as load,
+    ):
         try:
             yield
         finally:
