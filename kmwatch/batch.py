@@ -47,6 +47,9 @@ task: number of who ran, as in Meta.tasks; 0 where rows are not told apart by it
 bytes_allocated: what was taken; it follows from the rest, and sources fill it in.
 """
 
+STACKED = np.dtype([*((name, ROW[name]) for name in KEY), ("stack", "<u4"), ("count", "<i8")])
+"""Of a key's events whose stack was taken: how many had this one (a number of Meta.stacks), or stand for so many."""
+
 
 @dataclass(frozen=True)
 class Cache:
@@ -149,6 +152,7 @@ class Batch:
 
     fresh: what the batches before it told is to be forgotten: this one starts anew where the source starts.
     held: what is held at its end; None where nobody looked.
+    stacked: dtype STACKED, of a share of the same events; empty where no stacks were asked for.
     """
 
     rows: Rows
@@ -158,6 +162,7 @@ class Batch:
     cost: Cost = field(default_factory=Cost)
     fresh: bool = False
     held: "Held | None" = None
+    stacked: Rows = field(default_factory=lambda: np.zeros(0, STACKED))
 
 
 def sized(rows: Rows, meta: Meta) -> Rows:

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from kmwatch.batch import GROUPING, ROW, Batch, Cost, Meta, Rows, Trust
+from kmwatch.batch import ROW, STACKED, Batch, Cost, Meta, Rows, Trust
 from kmwatch.growth import Growth
 from kmwatch.held import Held
 from kmwatch.kernel.allocators import via_of
+from kmwatch.rows import merged, merged_stacks, reduce_requests
 from kmwatch.runs import runs
 from kmwatch.schema import Context, Kind, Via
 from kmwatch.thresholds import DEFAULTS, Thresholds
+from kmwatch.timeline import Timeline
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -23,6 +25,11 @@ PRESSURE = (Kind.EXTFRAG, Kind.DIRECT_RECLAIM, Kind.COMPACTION, Kind.OOM_VICTIM)
 
 MEASURES = ("count", "failures", "opportunistic_failures", "bytes_requested", "bytes_allocated", "bytes_wasted")
 """The sums of a group. count: what succeeded; bytes_wasted: allocated but not asked for."""
+
+SITE = ("kind", "site", "cache", "gfp", "context", "order", "zone", "node", "migratetype", "via")
+"""What tells the sites of a report apart; they are all columns of ROW."""
+
+_FOLLOWS = ("zone_asked", "atomic", "may_sleep", "counted_once")  # from those
 
 ELSEWHERE = Via.SLAB | Via.VMALLOC | Via.PERCPU
 """Pages taken for a slab, a vmalloc area or a per-CPU chunk are counted there, once."""
@@ -48,12 +55,15 @@ class Ledger:
     start, seconds: the span that the batches covered, in seconds since the epoch and seconds.
     trust, cost: the doubt and the cost of all batches.
     held, growth: what was held at the end of the last batch, and at each; None and empty where nobody looked.
+    stacked: dtype STACKED, one for each distinct key and stack.
+    timeline: the same rows by slices of time; None where nobody asked for it.
     thresholds: what rules hold it to.
     """
 
-    def __init__(self, meta: Meta, thresholds: Thresholds = DEFAULTS) -> None:
-        self.meta, self.thresholds = meta, thresholds
+    def __init__(self, meta: Meta, thresholds: Thresholds = DEFAULTS, timeline: Timeline | None = None) -> None:
+        self.meta, self.thresholds, self.timeline = meta, thresholds, timeline
         self.rows: Rows = np.zeros(0, ROW)
+        self.stacked: Rows = np.zeros(0, STACKED)
         self.start, self.seconds = 0.0, 0.0
         self.trust, self.cost = Trust(), Cost()
         self.held: Held | None = None
@@ -62,7 +72,7 @@ class Ledger:
     def add(self, batch: Batch) -> None:
         """Add a batch; a fresh one replaces all before it."""
         if batch.fresh:
-            self.rows, self.seconds = np.zeros(0, ROW), 0.0
+            self.rows, self.stacked, self.seconds = np.zeros(0, ROW), np.zeros(0, STACKED), 0.0
             self.trust, self.cost = Trust(), Cost()
             self.growth = Growth()
         if not self.seconds:
@@ -73,7 +83,11 @@ class Ledger:
         if batch.held:
             self.held = batch.held
             self.growth.add(batch.start + batch.seconds, batch.held)
-        self.rows = _merged(np.concatenate([self.rows, batch.rows]))
+        self.rows = merged(np.concatenate([self.rows, batch.rows]))
+        if len(batch.stacked):
+            self.stacked = merged_stacks(np.concatenate([self.stacked, batch.stacked]))
+        if self.timeline:
+            self.timeline.add(batch)
         self.__dict__.pop("facts", None)
 
     @cached_property
@@ -126,6 +140,17 @@ class Ledger:
         chosen = np.isin(self.rows["kind"], kinds) if kinds else np.ones(len(self.rows), bool)
         return int(self.rows["count"][chosen].sum())
 
+    def sites(self) -> Array:
+        """What each site does, each way that it does it: groups by SITE, most bytes first."""
+        groups = self.groups(*SITE, *_FOLLOWS, kinds=(*ALLOCATIONS, *MAPPINGS))
+        return groups[np.lexsort([-groups["count"], -groups["bytes_allocated"]])]
+
+    def at(self, rows: Rows) -> "Ledger":
+        """The ledger of a part of this one's rows, those of a slice of time perhaps."""
+        part = Ledger(self.meta, self.thresholds)
+        part.rows = rows
+        return part
+
     def groups(
         self,
         *columns: str,
@@ -153,7 +178,7 @@ class Ledger:
         if len(starts):
             for name in MEASURES:
                 grouped[name] = np.add.reduceat(facts[name][order], starts)
-            _reduce_requests(grouped, rows[order], starts)
+            reduce_requests(grouped, rows[order], starts)
         return grouped
 
 
@@ -165,23 +190,3 @@ _FACTS = np.dtype(
         ("zone_asked", "U8"),
     ]
 )
-
-
-def _merged(rows: Rows) -> Rows:
-    """Rows with equal keys added up; rows that were taken back altogether disappear."""
-    order, starts = runs([rows[name] for name in GROUPING], len(rows))
-    if not len(starts):
-        return rows
-    rows = rows[order]
-    merged = rows[starts].copy()
-    for name in ("count", "bytes_requested", "bytes_allocated"):
-        merged[name] = np.add.reduceat(rows[name], starts)
-    _reduce_requests(merged, rows, starts)
-    kept: Rows = merged[(merged["count"] != 0) | (merged["bytes_requested"] != 0)]
-    return kept
-
-
-def _reduce_requests(into: Array, rows: Array, starts: Array) -> None:
-    into["min_request"] = np.minimum.reduceat(rows["min_request"], starts)
-    into["max_request"] = np.maximum.reduceat(rows["max_request"], starts)
-    into["fill"] = np.add.reduceat(rows["fill"], starts, axis=0)

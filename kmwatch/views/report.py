@@ -13,9 +13,6 @@ from kmwatch.views import dimensions, outstanding
 
 SCHEMA = "kmwatch.report/1"
 
-_SITE = ("kind", "site", "cache", "gfp", "context", "order", "zone", "node", "migratetype", "via")
-_FACTS = ("zone_asked", "atomic", "may_sleep", "counted_once")
-
 
 def build(ledger: Ledger, findings: Sequence[Found], by: str | None = None) -> dict[str, Any]:
     """The report as plain data, as docs/report.schema.json describes it. Sites come by bytes allocated, descending.
@@ -92,9 +89,7 @@ def _cost(cost: Cost) -> dict[str, float]:
 
 
 def _sites(ledger: Ledger) -> list[dict[str, Any]]:
-    groups = ledger.groups(*_SITE, *_FACTS, kinds=(*ALLOCATIONS, *MAPPINGS))
-    order = sorted(range(len(groups)), key=lambda at: (-int(groups["bytes_allocated"][at]), -int(groups["count"][at])))
-    return [_site(ledger, groups[at]) for at in order]
+    return [_site(ledger, group) for group in ledger.sites()]
 
 
 def _site(ledger: Ledger, group: Any) -> dict[str, Any]:
