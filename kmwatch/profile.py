@@ -24,7 +24,7 @@ _DEEPEST = int(schema.dtype("stack")["frames"].shape[0])
 
 
 class Frame(NamedTuple):
-    """A function of a way of calls, and its module; in brackets what is none: the kind of allocation, what is missing."""
+    """A function on the way, and its module; in brackets what is none: the kind of allocation, what is missing."""
 
     name: str
     module: str = ""
@@ -79,11 +79,10 @@ def profile(ledger: Ledger) -> Profile:
         at = numbers.get(tuple(key))
         if at is not None and once[at] and stack in ledger.meta.stacks:
             ways[at, bool(failed)][paths.number(sites[at], stack)] += count
-    for at in np.flatnonzero(once).tolist():
-        for failed in (False, True):
-            if (at, failed) not in ways and any(
-                sites[name][at] for name in MEASURES if (name in _OF_FAILURES) == failed
-            ):
+    for failed in (False, True):
+        told = sum(sites[name] for name in MEASURES if (name in _OF_FAILURES) == failed)
+        for at in np.flatnonzero(once & (told != 0)).tolist():
+            if (at, failed) not in ways:
                 ways[at, failed][paths.number(sites[at], None)] += 1
     weights = [
         (at, failed, path, count / sum(counted.values()))
