@@ -57,12 +57,12 @@ FORMATS = {
         Format(
             "csv",
             "the sites of the report, a line each, with the names that `kmwatch report --json` has",
-            "any spreadsheet, or `duckdb -c \"from 'FILE.csv'\"`",
+            "any spreadsheet, or `duckdb -c \"from 'FILE'\"`",
         ),
         Format(
             "parquet",
             "the same columns with their types; the file's own keys tell host, kernel and span",
-            "DuckDB, Polars, pandas, Spark: `duckdb -c \"from 'FILE.parquet'\"`",
+            "DuckDB, Polars, pandas, Spark: `duckdb -c \"from 'FILE'\"`",
             binary=True,
         ),
         Format(
@@ -76,6 +76,9 @@ FORMATS = {
 }
 """Every form by its name."""
 
+WORDS = ("allocated", "requested", "wasted", "count", "failures", "opportunistic_failures")
+"""The measures of a ledger, bytes without `bytes_`; viewers open with the first."""
+
 
 def write(name: str, ledger: "Ledger", findings: "Sequence[Found]", measure: str) -> bytes:
     """A ledger in a form.
@@ -84,7 +87,7 @@ def write(name: str, ledger: "Ledger", findings: "Sequence[Found]", measure: str
         name: of FORMATS.
         ledger: with stacks and a timeline where the form tells them.
         findings: what the rules found in it.
-        measure: of kmwatch.views.export.ways.MEASURED, for a form that has only one.
+        measure: of WORDS, for a form that has only one.
     """
     match name:
         case "folded":

@@ -18,13 +18,24 @@ from kmwatch.ledger import Ledger
 from kmwatch.metrics import METRICS, Metric
 from kmwatch.schema import Kind
 from kmwatch.serve.assembly import memory
-from kmwatch.serve.cells import Labels
+from kmwatch.serve.cells import Labels, clean
 from kmwatch.serve.counters import Counters, Limits
 from kmwatch.serve.snapshot import Family, Snapshot
 from kmwatch.views.export.slices import slices
 
+JOB = "kmwatch"
+_SCRAPED = ("job", "instance")
 
-def build(ledger: Ledger, findings: Sequence[Found]) -> list[Snapshot]:
+
+@dataclass(frozen=True)
+class History:
+    """Snapshots of one host, the oldest first."""
+
+    instance: str
+    snapshots: list[Snapshot]
+
+
+def build(ledger: Ledger, findings: Sequence[Found]) -> History:
     """What there was to scrape at the start, when all counters were 0, and after each slice.
 
     Doubts are not known by slice, and come with the last; findings and free memory are known at the end only.
@@ -39,13 +50,13 @@ def build(ledger: Ledger, findings: Sequence[Found]) -> list[Snapshot]:
         if last:
             families |= memory(ledger.meta) | {"findings": _findings(findings)}
         made.append(Snapshot(part.start + part.seconds, families))
-    return made
+    return History(clean(ledger.meta.host.hostname), made)
 
 
 def _constant(ledger: Ledger) -> dict[str, Family]:
     return {
         "start_time_seconds": Family(((),), (ledger.start,)),
-        "build_info": Family(((__version__, ledger.meta.host.kernel),), (1,)),
+        "build_info": Family(((__version__, clean(ledger.meta.host.kernel)),), (1,)),
     }
 
 
@@ -54,8 +65,11 @@ def _findings(findings: Sequence[Found]) -> Family:
     return Family(tuple(counts), tuple(counts.values()))
 
 
-def render(data: list[Snapshot]) -> bytes:
-    """The text: the samples of a series side by side, each with its time in seconds since the epoch, to the ms."""
+def render(data: History) -> bytes:
+    """The text: the samples of a series side by side, each with its time in seconds since the epoch, to the ms.
+
+    The labels `job` and `instance` are those that Prometheus adds when it scrapes: by them the dashboards choose.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Scraped(data))
     return bytes(generate_latest(registry))  # type: ignore[no-untyped-call]
@@ -65,14 +79,14 @@ def render(data: list[Snapshot]) -> bytes:
 class _Scraped(Collector):
     """The families of all snapshots, those without any series left out."""
 
-    snapshots: list[Snapshot]
+    history: History
 
     def collect(self) -> Iterator[LibraryFamily]:
         for metric in METRICS.values():
-            shown = [(round(each.at, 3), _series(each, metric.name)) for each in self.snapshots]
+            shown = [(round(each.at, 3), _series(each, metric.name)) for each in self.history.snapshots]
             labels = dict.fromkeys(each for _, series in shown for each in series)
             if labels:
-                yield _family(metric, list(labels), shown)
+                yield _family(metric, (JOB, self.history.instance), list(labels), shown)
 
 
 def _series(snapshot: Snapshot, name: str) -> dict[Labels, float]:
@@ -81,16 +95,16 @@ def _series(snapshot: Snapshot, name: str) -> dict[Labels, float]:
 
 
 def _family(
-    metric: Metric, labels: list[Labels], shown: list[tuple[float, dict[Labels, float]]]
+    metric: Metric, scraped: Labels, labels: list[Labels], shown: list[tuple[float, dict[Labels, float]]]
 ) -> CounterMetricFamily | GaugeMetricFamily:
     """A counter is 0 before it is first seen; a gauge is not there."""
     counts = metric.type == "counter"
     made = (CounterMetricFamily if counts else GaugeMetricFamily)(
-        metric.full, metric.help, labels=metric.labels, unit=metric.unit
+        metric.full, metric.help, labels=(*_SCRAPED, *metric.labels), unit=metric.unit
     )
     for each in labels:
         for at, series in shown:
             value = series.get(each, 0 if counts else None)
             if value is not None:
-                made.add_metric(each, value, timestamp=at)
+                made.add_metric((*scraped, *each), value, timestamp=at)
     return made

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kmwatch.ledger import MEASURES
 from kmwatch.profile import Frame
 from kmwatch.units import printable
+from kmwatch.views.export.formats import WORDS
 
 
 class Measured(NamedTuple):
@@ -14,11 +15,9 @@ class Measured(NamedTuple):
     unit: str
 
 
-MEASURED = {
-    name.removeprefix("bytes_"): Measured(at, "bytes" if name.startswith("bytes_") else "count")
-    for at, name in sorted(enumerate(MEASURES), key=lambda each: each[1] != "bytes_allocated")
-}
-"""Measures by the word for them; what was allocated comes first, as that is what viewers open with."""
+_FIELDS = {name.removeprefix("bytes_"): name for name in MEASURES}
+MEASURED = {word: Measured(MEASURES.index(_FIELDS[word]), "count" if word in MEASURES else "bytes") for word in WORDS}
+"""Measures by their words."""
 
 _HARMLESS = str.maketrans({";": ":"})
 
