@@ -75,7 +75,7 @@ def build(ledger: Ledger, findings: Sequence[Found]) -> Trace:
     _add_free_pages(made, ledger, root)
     failed = [each for each in ledger.meta.failures if ledger.start - 1 < _when(each, ledger.meta) < end + 1]
     for each in failed:
-        task = made.track(each.comm, thread=each.pid) if each.pid else made.track("failures", root)
+        task = made.track(each.comm, thread=each.pid) if each.pid else made.track("failed allocations", root)
         told = _told(each, ledger.meta)
         made.events.append(Event(_when(each, ledger.meta), task, INSTANT, f"{told['kind']} failed", notes=told))
     for found in findings:

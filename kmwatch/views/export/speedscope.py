@@ -34,7 +34,8 @@ def build(ledger: Ledger) -> dict[str, Any]:
 
 
 def _profile(word: str, paths: list[tuple[int, ...]], values: list[int]) -> dict[str, Any]:
-    by = [(list(path), value) for path, value in zip(paths, values, strict=True) if value]
+    """Sorted, so that what shares a way stands side by side where nothing is merged."""
+    by = sorted((list(path), value) for path, value in zip(paths, values, strict=True) if value)
     return {
         "type": "sampled",
         "name": word.replace("_", " "),
