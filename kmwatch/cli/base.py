@@ -71,7 +71,8 @@ class Group(click.Group):
             raise
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "kmwatch"
-            raise UsageError(f"{error.format_message().rstrip('.')}; see `{command} --help`") from error
+            said = " ".join(error.format_message().split())  # of a choice it has a line for each
+            raise UsageError(f"{said.rstrip('.')}; see `{command} --help`") from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; where the reader of our output has gone, `head` perhaps, it has what it wanted."""

@@ -106,7 +106,8 @@ def _watched(
 
 def _put(form: Format, output: Path, data: bytes) -> None:
     if output == _STDOUT:
-        click.get_binary_stream("stdout").write(data)
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
         return
     write_whole(output, data)
     say([f"wrote {output}, {size(len(data))}; what opens it: {form.opens}"])

@@ -56,7 +56,7 @@ def exported(seconds: int = 3) -> Ledger:
     known.failures.append(
         Failure("slab", 0, 0x820, comm="dd", pid=77, seconds=1.5, site="f+0x1 [nvme]", zones=zones, event="kmalloc")
     )
-    known.failures.append(Failure("page", 2, 0x820, seconds=2.0, taken="log"))
+    known.failures.append(Failure("page", 2, 0x820, comm="ping", pid=78, context=Context.SOFTIRQ, seconds=2.0))
     return ledger
 
 

@@ -28,14 +28,14 @@ FORMATS = {
     for each in (
         Format(
             "folded",
-            "one line for each way of calls, `outermost;…;site;[kind] value`, of the measure that --measure names",
+            "one line for each way of calls, `outermost;…;site;[kind] value`, of the measure that `--measure` names",
             "FlameGraph: `flamegraph.pl --countname=bytes FILE > flame.svg`; inferno: `inferno-flamegraph < FILE`",
             stacks=True,
         ),
         Format(
             "speedscope",
             "the ways of calls as JSON, with a profile for each measure that has something",
-            "speedscope.app: drop the file into the page; without network: `npx speedscope FILE`",
+            "speedscope.app: drop the file into the page; or, where its program is installed, `speedscope FILE`",
             stacks=True,
         ),
         Format(
@@ -57,12 +57,12 @@ FORMATS = {
         Format(
             "csv",
             "the sites of the report, a line each, with the names that `kmwatch report --json` has",
-            "any spreadsheet, or `duckdb -c \"from 'FILE'\"`",
+            "any spreadsheet, or `duckdb -c \"from read_csv('FILE')\"`",
         ),
         Format(
             "parquet",
             "the same columns with their types; the file's own keys tell host, kernel and span",
-            "DuckDB, Polars, pandas, Spark: `duckdb -c \"from 'FILE'\"`",
+            "DuckDB, Polars, pandas, Spark: `duckdb -c \"from read_parquet('FILE')\"`",
             binary=True,
         ),
         Format(

@@ -15,7 +15,7 @@ from kmwatch.batch import Meta
 from kmwatch.failures import Failure
 from kmwatch.findings import Found
 from kmwatch.ledger import Ledger
-from kmwatch.schema import Kind
+from kmwatch.schema import Context, Kind
 from kmwatch.units import printable
 from kmwatch.views.export import protobuf
 from kmwatch.views.export.slices import slices
@@ -26,6 +26,8 @@ BEGIN, END, INSTANT, COUNTER = 1, 2, 3, 4
 
 _REALTIME, _BOOTTIME = 1, 6
 _SEQUENCE = 1
+_INTERRUPT = Context.SOFTIRQ | Context.HARDIRQ | Context.NMI
+"""Where these asked, whom they interrupted has nothing to do with it."""
 
 
 class Track(NamedTuple):
@@ -75,7 +77,8 @@ def build(ledger: Ledger, findings: Sequence[Found]) -> Trace:
     _add_free_pages(made, ledger, root)
     failed = [each for each in ledger.meta.failures if ledger.start - 1 < _when(each, ledger.meta) < end + 1]
     for each in failed:
-        task = made.track(each.comm, thread=each.pid) if each.pid else made.track("failed allocations", root)
+        known = each.pid and not each.context & _INTERRUPT
+        task = made.track(each.comm, thread=each.pid) if known else made.track("failed allocations", root)
         told = _told(each, ledger.meta)
         made.events.append(Event(_when(each, ledger.meta), task, INSTANT, f"{told['kind']} failed", notes=told))
     for found in findings:
