@@ -31,11 +31,11 @@ HOSTILE = (
 )
 
 
-def exported(seconds: int = 3) -> Ledger:
-    """A ledger of so many slices of a second: kmallocs that came by two ways, and what has no stack."""
+def exported(length: float = 1.0) -> Ledger:
+    """A ledger of three seconds in slices of this length: kmallocs that came by two ways, and what has no stack."""
     known = rows.meta(start=START)
-    ledger = Ledger(known, timeline=Timeline(1.0))
-    for second in range(seconds):
+    ledger = Ledger(known, timeline=Timeline(length))
+    for second in range(3):
         given = (
             rows.kmalloc("f+0x1 [nvme]", 60, count=101 + second),
             rows.kmalloc("f+0x1 [nvme]", 60, count=3, failed=1, gfp="GFP_ATOMIC", context=Context.SOFTIRQ),
@@ -70,7 +70,7 @@ def hostile() -> Ledger:
         ledger.add(Batch(rows.rows_of(meta, given), START + 2.5, 0.0))
         meta.sites[-1] = Site(name, name, HOSTILE[at - 1])
         meta.failures.append(replace(meta.failures[0], comm=name, site=name, pid=100 + at, stack=(name, name)))
-    meta.host = replace(meta.host, hostname=HOSTILE[0], kernel=HOSTILE[3])
+    meta.host = replace(meta.host, hostname=f"{HOSTILE[3]}'{HOSTILE[0]}", kernel=HOSTILE[3])
     meta.zones = ("DMA", "DMA32", HOSTILE[1])
     meta.memory.append(ZoneState(1, HOSTILE[2], 1, 1, blocks=(1,)))
     meta.doubts.extend(HOSTILE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from kmwatch.cli import cli
+from kmwatch.cli import cli, exporting
 from kmwatch.errors import UsageError
 from kmwatch.rules import judge
 from kmwatch.views.export import formats
@@ -114,20 +114,39 @@ def test_nothing_is_left_where_a_form_fails(capture: Path, tmp_path: Path, monke
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("out", "old")]
 
 
-@pytest.mark.parametrize("form", [name for name, each in formats.FORMATS.items() if each.binary])
-def test_a_terminal_gets_nothing_that_is_not_text(form: str, capture: Path) -> None:
+def at_terminal(*arguments: str | Path) -> tuple[int, str, bytes]:
+    """The program with a terminal: its exit code, what it says beside, and the first of what it shows."""
     ours, its = pty.openpty()
     try:
-        command = [sys.executable, "-m", "kmwatch", "export", str(capture), "--to", form]
+        command = [sys.executable, "-m", "kmwatch", "export", *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, stdout=its, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert f"{form} is nothing for a terminal: -o FILE" in done.stderr
         os.set_blocking(ours, False)
-        with pytest.raises(BlockingIOError):
-            os.read(ours, 1)
+        return done.returncode, done.stderr, os.read(ours, 100)
+    except BlockingIOError:
+        return done.returncode, done.stderr, b""
     finally:
         os.close(ours)
         os.close(its)
+
+
+@pytest.mark.parametrize("form", [name for name, each in formats.FORMATS.items() if each.binary])
+def test_a_terminal_gets_nothing_that_is_not_text(form: str, capture: Path) -> None:
+    code, said, shown = at_terminal(capture, "--to", form)
+    assert (code, said.count("\n"), shown) == (2, 1, b"")
+    assert f"{form} is nothing for a terminal: -o FILE" in said
+
+
+def test_a_terminal_gets_text(capture: Path) -> None:
+    code, _, shown = at_terminal(capture, "--to", "folded")
+    assert code == 0
+    assert b";[" in shown
+
+
+def test_no_more_is_asked_of_a_source_than_the_form_tells() -> None:
+    asked = {name: exporting._detail(each, "live", None) for name, each in formats.FORMATS.items()}
+    assert {name for name, detail in asked.items() if detail.stacks == "sampled"} == {"folded", "speedscope", "pprof"}
+    assert {name for name, detail in asked.items() if detail.sliced} == {"perfetto", "openmetrics"}
+    assert {detail.stacks for detail in asked.values()} == {"sampled", "none"}
 
 
 def test_findings_are_judged_on_what_is_exported(capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:

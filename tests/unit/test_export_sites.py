@@ -79,6 +79,7 @@ def test_no_cell_is_a_formula() -> None:
     text = sites.csv(sites.build(hostile())).decode()
     cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
     assert f"'{HOSTILE[8]}" in cells
+    assert "\r" not in text
     assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
 
 

@@ -14,8 +14,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from kmwatch.kernel.symbols import Site
 from kmwatch.ledger import Ledger
 from kmwatch.metrics import METRICS
+from kmwatch.schema import Via
 from kmwatch.views.export import openmetrics, perfetto
 from kmwatch.views.export.slices import slices
+from tests.unit import rows
 from tests.unit.exports import START, exported, findings, hostile
 
 LEDGERS = pytest.mark.parametrize("made", [exported, hostile])
@@ -71,16 +73,17 @@ def test_every_event_is_on_a_track_of_its_kind(made: Callable[[], Ledger]) -> No
     assert all(each.isprintable() for each in texts)
 
 
-@LEDGERS
-def test_counters_add_up_to_the_ledger(made: Callable[[], Ledger]) -> None:
-    ledger = made()
+@pytest.mark.parametrize("ledger", [exported(), hostile(), exported(2.0)], ids=["plain", "hostile", "short"])
+def test_counters_add_up_to_the_ledger(ledger: Ledger) -> None:
+    """Also where the last slice is shorter than the others."""
     read = trace_of(ledger)
     lengths = [each.seconds for each in slices(ledger)]
+    assert sum(lengths) == ledger.seconds
     for name, total in vars(ledger.totals()).items():
         shown = list(events(read, name.replace("_", " ")))
         amounts = [event.double_counter_value * length for (_, event), length in zip(shown, lengths, strict=True)]
         assert round(sum(amounts)) == total
-        assert [round(at, 3) for at, _ in shown] == [0, 1, 2]
+        assert [round(at, 3) for at, _ in shown] == ([0, 2] if len(lengths) == 2 else [0, 1, 2])
     kinds = [name for name in ("kmalloc", "cache_alloc", "page_alloc", "vmalloc") if list(events(read, name))]
     by_kind = sum(
         event.double_counter_value * length
@@ -88,6 +91,11 @@ def test_counters_add_up_to_the_ledger(made: Callable[[], Ledger]) -> None:
         for (_, event), length in zip(events(read, name), lengths, strict=True)
     )
     assert round(by_kind) == ledger.totals().bytes_allocated
+
+
+def test_a_kind_that_is_counted_elsewhere_has_no_counter() -> None:
+    read = trace_of(rows.ledger(rows.pages("new_slab+0x2", via=Via.SLAB), rows.kmalloc("f+0x1", 8)))
+    assert (len(list(events(read, "kmalloc"))), list(events(read, "page_alloc"))) == (1, [])
 
 
 def test_failures_stand_where_they_happened_and_findings_at_the_end() -> None:
@@ -188,6 +196,12 @@ def test_a_site_is_counted_from_its_first_slice_on() -> None:
     (of_f,) = (each for each in history(ledger)["kmwatch_site_allocations"].items() if ("site", "f") in each[0])
     assert of_f[0] == (("instance", "box"), ("job", "kmwatch"), ("kind", "kmalloc"), ("module", "nvme"), ("site", "f"))
     assert of_f[1] == [(0, 0), (1, 101), (2, 203), (3, 306)]
+
+
+def test_labels_steer_no_terminal() -> None:
+    text = openmetrics.render(openmetrics.build(hostile(), findings())).decode()
+    assert all(line.isprintable() for line in text.removesuffix("\n").split("\n"))
+    assert "</script>" in text
 
 
 def test_gauges_are_there_when_they_are_known() -> None:

@@ -18,8 +18,10 @@ from kmwatch.schema import Kind
 from kmwatch.views.export import folded, pprof, speedscope
 from kmwatch.views.export.formats import WORDS
 from kmwatch.views.export.ways import MEASURED, label, word
+from tests.unit import rows
 from tests.unit.exports import HOSTILE, START, exported, hostile
 from tests.unit.test_export_times import unknown_fields
+from tests.unit.test_profile import made as split
 
 DATA = Path(__file__).parents[1] / "data" / "exports"
 SCHEMA = json.loads((DATA / "speedscope-1.25.0.json").read_text())
@@ -101,7 +103,6 @@ def test_speedscope_takes_its_file(made: Callable[[], Ledger]) -> None:
         assert (sum(each["weights"]), each["endValue"]) == (total, total)
         assert len(each["weights"]) == len(each["samples"])
         assert all(0 <= at < len(frames) for path in each["samples"] for at in path)
-        assert each["samples"] == sorted(each["samples"])
 
 
 def test_speedscope_has_a_profile_for_what_there_is() -> None:
@@ -112,6 +113,16 @@ def test_speedscope_has_a_profile_for_what_there_is() -> None:
     )
     assert data["profiles"][data["activeProfileIndex"]]["name"] == WORDS[0]
     assert {"name": "f", "file": "nvme"} in data["shared"]["frames"]
+
+
+def test_what_shares_a_way_stands_side_by_side() -> None:
+    ways = [(("f+0x1", "open+0x2"), 1), (("f+0x1", "read+0x3"), 1)]
+    ledger = split(
+        rows.kmalloc("f+0x1", 60, count=2), rows.kmalloc("g+0x1", 8), stacks={0: ways, 1: [(("g+0x1", "open+0x2"), 1)]}
+    )
+    data = speedscope.build(ledger)
+    names = [each["name"] for each in data["shared"]["frames"]]
+    assert [names[path[0]] for path in data["profiles"][0]["samples"]] == ["open", "open", "read"]
 
 
 def test_an_empty_ledger_is_an_empty_file_of_each_form() -> None:
@@ -172,7 +183,9 @@ def test_pprof_tells_how_it_was_asked_for_and_when() -> None:
 
 
 def test_the_same_ledger_makes_the_same_bytes() -> None:
-    assert pprof.render(pprof.build(exported())) == pprof.render(pprof.build(exported()))
+    data = pprof.render(pprof.build(exported()))
+    assert data == pprof.render(pprof.build(exported()))
+    assert data[4:8] == bytes(4)  # no time of writing
 
 
 def test_what_cannot_be_shown_is_nowhere() -> None:
