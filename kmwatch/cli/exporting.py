@@ -16,6 +16,7 @@ from kmwatch.views.export.formats import FORMATS, WORDS, Format
 
 if TYPE_CHECKING:
     from kmwatch.ledger import Ledger
+    from kmwatch.thresholds import Thresholds
 
 _SECONDS = 5.0
 _STDOUT = Path("-")
@@ -39,7 +40,7 @@ _END = "--until"  # --to is the form here
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     default=_STDOUT,
     help="Write it there, whole or not at all; by default, or as -, to standard output.",
@@ -93,7 +94,7 @@ def _detail(form: Format, source: str, stacks: str | None) -> Detail:
 
 
 def _watched(
-    source: str, part: Part, command: tuple[str, ...], duration: float | None, detail: Detail, thresholds: Any
+    source: str, part: Part, command: tuple[str, ...], duration: float | None, detail: Detail, thresholds: "Thresholds"
 ) -> "Ledger":
     from kmwatch.sources.workload import Workload
 

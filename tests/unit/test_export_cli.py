@@ -87,7 +87,7 @@ def test_the_measure_is_what_was_allocated_where_none_is_named(capture: Path) ->
         (["--to", "svg"], "'svg' is not one of"),
         ([], "Missing option '--to'"),
         (["--to", "csv", "-o", "gone/out.csv"], "make that directory first"),
-        (["--to", "csv", "-o", "."], "cannot write"),
+        (["--to", "csv", "-o", "."], "is a directory"),
     ],
 )
 def test_a_mistake_is_one_line(capture: Path, arguments: list[str], complaint: str) -> None:
