@@ -171,7 +171,9 @@ static __always_inline void calibrate(struct config *config, struct where *where
 
 	if (where->preempt_count & (SOFTIRQ_SERVING | HARDIRQ | NMI))
 		return;
-	if (bpf_get_ns_current_pid_tgid(SELF_NS_DEV, SELF_NS_INO, &ns, sizeof(ns)) || ns.tgid != SELF_TGID)
+	if (bpf_get_ns_current_pid_tgid(config->own_ns_dev, config->own_ns_ino, &ns, sizeof(ns)))
+		return;
+	if (ns.tgid != config->own_tgid)
 		return;
 	config->self_tgid = where->tgid;
 	if (!config->samples || depth < config->preempt_depth)

@@ -138,7 +138,9 @@ struct config {
 	__u32 preempt_depth;  /* preemption depth that the probe machinery itself adds; number */
 	__u32 rcu_depth;      /* RCU nesting that the probe machinery itself adds; number */
 	__u32 samples;        /* events that calibration saw; count */
-	__u32 unused;         /* keeps the size a multiple of eight; none */
+	__u32 own_tgid;       /* kmwatch's own process in its own namespace, which may be a container's; pid */
+	__u64 own_ns_dev;     /* device of that namespace; number */
+	__u64 own_ns_ino;     /* inode of that namespace; number */
 	__u64 per_cpu_offset; /* address of the kernel's __per_cpu_offset table, 0 where not known; address */
 };
 

@@ -9,10 +9,6 @@
 #define KPROBE 3
 #define FENTRY 4
 #define VM_ALLOC 2 /* include/linux/vmalloc.h: an area of vmalloc */
-/* The kernel's name of the function, FUNCTION_…, behind a prefix by which BCC knows the kind of the program. */
-#define JOINED(prefix, name) prefix##name
-#define FEXIT(name) JOINED(kretfunc__, name)
-#define FENTRY_OF(name) JOINED(kfunc__, name)
 
 /* An argument of fentry or fexit, or the result behind them: the verifier lets no pointer to a qualified void be loaded. */
 static __always_inline u64 argument(u64 *ctx, u32 number)
@@ -35,7 +31,7 @@ int vmalloc_return(struct pt_regs *ctx)
 	return end_call(ctx);
 }
 #elif PROBE_VMALLOC == FENTRY
-int FEXIT(FUNCTION_VMALLOC)(u64 *ctx)
+int vmalloc(u64 *ctx)
 {
 	return whole_call(ctx, KIND_VMALLOC, argument(ctx, 0), argument(ctx, 4), argument(ctx, 9));
 }
@@ -81,7 +77,7 @@ int ioremap_return(struct pt_regs *ctx)
 	return end_call(ctx);
 }
 #elif PROBE_IOREMAP == FENTRY
-int FEXIT(FUNCTION_IOREMAP)(u64 *ctx)
+int ioremap(u64 *ctx)
 {
 	return whole_call(ctx, KIND_IOREMAP, argument(ctx, 1), 0, argument(ctx, 5));
 }
@@ -94,7 +90,7 @@ int vfree(struct pt_regs *ctx)
 	return on_release(WAY_KPROBE, ctx, KIND_VFREE, ctx->di);
 }
 #elif PROBE_VFREE == FENTRY
-int FENTRY_OF(FUNCTION_VFREE)(u64 *ctx)
+int vfree(u64 *ctx)
 {
 	return on_release(WAY_FENTRY, ctx, KIND_VFREE, argument(ctx, 0));
 }
@@ -106,7 +102,7 @@ int iounmap(struct pt_regs *ctx)
 	return on_release(WAY_KPROBE, ctx, KIND_IOUNMAP, ctx->di);
 }
 #elif PROBE_IOUNMAP == FENTRY
-int FENTRY_OF(FUNCTION_IOUNMAP)(u64 *ctx)
+int iounmap(u64 *ctx)
 {
 	return on_release(WAY_FENTRY, ctx, KIND_IOUNMAP, argument(ctx, 0));
 }

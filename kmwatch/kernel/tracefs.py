@@ -42,6 +42,10 @@ class Tracefs:
             raise BadInputError(f"{file} is over 1 MiB: this is not an event's format; check what is mounted there")
         return raw.decode("utf-8", "replace")
 
+    def number(self, category: str, event: str) -> int:
+        """The id of an event, by which it is attached to; OSError where it cannot be read."""
+        return int((self._event(category, event) / "id").read_text())
+
     def has_event(self, category: str, event: str) -> bool:
         """Whether this kernel has the event; False as well when the directory may not be looked at."""
         return _is_dir(self._event(category, event))

@@ -13,7 +13,8 @@ from kmwatch.kernel.btf import Btf
 from kmwatch.kernel.gfp import running_table
 from kmwatch.kernel.symbols import Symbols
 from kmwatch.schema import Kind, Way
-from kmwatch.sources.bpf import Attachment, Programs, bcc_version
+from kmwatch.sources.bpf import Attachment, Programs
+from kmwatch.sources.compiled import bcc_version
 from kmwatch.sources.plan import Plan, make_plan
 
 # include/uapi/linux/capability.h

@@ -1,7 +1,4 @@
-"""Numbers of the running kernel that the C sources are compiled with: offsets from BTF, sizes, and who kmwatch is."""
-
-import os
-from pathlib import Path
+"""Numbers of the running kernel that the C sources are compiled with: offsets from BTF, and sizes."""
 
 from kmwatch.kernel.btf import Btf
 from kmwatch.kernel.gfp import GfpTable
@@ -107,12 +104,6 @@ def sizes(gfp: GfpTable) -> dict[str, int]:
         "GFP_NOWARN": gfp.bit("__GFP_NOWARN"),
         "GFP_ACCOUNT": gfp.bit("__GFP_ACCOUNT"),
     }
-
-
-def own_namespace() -> dict[str, int]:
-    """How the programs recognise kmwatch: its pid in its own namespace, which may be a container's."""
-    namespace = Path("/proc/self/ns/pid").stat()
-    return {"SELF_TGID": os.getpid(), "SELF_NS_DEV": namespace.st_dev, "SELF_NS_INO": namespace.st_ino}
 
 
 def drift(tracefs: Tracefs) -> dict[str, int]:

@@ -51,7 +51,7 @@ def make_plan(
         calibrators = _calibrators(tracefs, btf, at_functions, symbols)
         copied = [probe for probe in found if probe.busy and _how(probe, tracefs, btf) == "raw tracepoint"]
         context, per_cpu_offset, seen = offsets.context(btf, symbols)
-        defines = seen | offsets.caches(btf) | offsets.sizes(gfp) | offsets.own_namespace() | offsets.drift(tracefs)
+        defines = seen | offsets.caches(btf) | offsets.sizes(gfp) | offsets.drift(tracefs)
         defines |= offsets.objects(btf, symbols) | freelists.layout(btf)
     finally:
         if btf:
@@ -120,7 +120,7 @@ def _words(at_function: Attachment) -> str:
         kinds = ("kretprobe" if program.endswith(RETURN) else "kprobe" for program in at_function.programs)
         ways = " and ".join(kinds)
     else:
-        ways = "fexit" if at_function.programs[0].startswith("kretfunc") else "fentry"
+        ways = "fexit" if at_function.exits else "fentry"
     return f"{ways} at {at_function.at}()"
 
 

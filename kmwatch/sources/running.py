@@ -295,7 +295,9 @@ def _calibrate(programs: Programs, per_cpu_offset: int) -> bool:
     Programs of a way that saw none say that the context is unknown; who kmwatch is they learn from the other way.
     """
     config = np.zeros(1, _CONFIG)
-    config["per_cpu_offset"] = per_cpu_offset
+    namespace = Path("/proc/self/ns/pid").stat()
+    config["per_cpu_offset"], config["own_tgid"] = per_cpu_offset, os.getpid()
+    config["own_ns_dev"], config["own_ns_ino"] = namespace.st_dev, namespace.st_ino
     for way in Way:
         programs.write_array("config", config, way)
     with mmap.mmap(-1, _CALIBRATION_PAGES * mmap.PAGESIZE) as pages:

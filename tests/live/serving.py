@@ -71,7 +71,7 @@ class Adding:
 def attempts(source: Any) -> dict[str, str]:
     """What a service whose privileges are gone tries to do, and the name of the error; "" where it could."""
     programs = source._kernel.programs
-    loaded = next(iter(programs._programs[programs.attachments[0]].values())).fd
+    loaded = next(iter(programs._programs[programs.attachments[0]].values()))
     name = ctypes.create_string_buffer(programs.attachments[0].probe.event.encode())
     instructions = ctypes.create_string_buffer(struct.pack("<4Q", 0xB7, 0x95, 0, 0))  # r0 = 0; exit
     no_object = ctypes.create_string_buffer(8)

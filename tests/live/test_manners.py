@@ -43,6 +43,7 @@ sys.argv = ["kmwatch", *sys.argv[1:]]
 kmwatch.__main__.main()
 """
 
+NOTHING_KEPT = {"CACHE_DIRECTORY": "/dev/null"}  # so that every start compiles
 INTERRUPTED_BY = """
 import os, runpy, signal, sys
 class Finder:
@@ -78,7 +79,7 @@ def maps_library(pid: int, name: str) -> bool:
 
 @contextmanager
 def started(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """Kmwatch in a process group of its own; nothing of it outlives the test."""
+    """Kmwatch in a process group of its own, with nothing compiled before; nothing of it outlives the test."""
     process = subprocess.Popen(
         [*KMWATCH, *arguments],
         stdin=subprocess.PIPE,
@@ -86,7 +87,7 @@ def started(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **environment(),
+        env=environment()["env"] | NOTHING_KEPT,
     )
     try:
         yield process
@@ -153,8 +154,9 @@ def test_killed_it_leaves_nothing_either(workload: Workload) -> None:
 @pytest.mark.parametrize("module", ["click", "kmwatch.cli", "kmwatch.sources.workload", "numpy", "bcc"])
 def test_interrupted_while_importing(module: str) -> None:
     """Ctrl-C while a module is being loaded: the report of nothing, or the exit code of SIGINT, and no traceback."""
+    env = environment()["env"] | NOTHING_KEPT
     command = [sys.executable, "-c", INTERRUPTED_BY, module, "report", "live", "--json", "-d", "20"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **environment())
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=env)
 
     assert run.stderr.strip() == "", run.stderr  # click ends the line that ^C began
     assert run.returncode in (0, 130, -signal.SIGINT), run

@@ -32,11 +32,11 @@ def test_every_entry_point_has_its_probe() -> None:
     assert {define for define, _ in ENTRIES} == {probe.define for probe in PROBES}
 
 
-# The same of functions.h: the program of fentry or fexit has its name from the kernel's function.
+# The same of functions.h.
 FUNCTION_TEXT = (BPF_DIR / "functions.h").read_text()
 BLOCK = re.compile(r"^#(?:el)?if (PROBE_\w+) == (KPROBE|FENTRY)\n(.*?)(?=^#e)", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
-    (define, way): tuple(re.findall(r"^int (\w+(?:\(\w+\))?)\(", body, re.MULTILINE))
+    (define, way): tuple(re.findall(r"^int (\w+)\(", body, re.MULTILINE))
     for define, way, body in BLOCK.findall(FUNCTION_TEXT)
 }
 
@@ -44,10 +44,10 @@ PROGRAMS = {
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.event)
 def test_a_function_has_its_programs_for_each_way_it_is_probed(function: Function) -> None:
     by_kprobe = Attachment(function, Way.KPROBE, at=function.names[0]).programs
-    by_fentry = ("FEXIT" if function.returns else "FENTRY_OF") + f"(FUNCTION_{function.event.upper()})"
+    by_fentry = Attachment(function, Way.FENTRY, at=function.names[0]).programs
 
     assert PROGRAMS[function.define, "KPROBE"] == by_kprobe
-    assert PROGRAMS.get((function.define, "FENTRY")) == ((by_fentry,) if function.fentry else None)
+    assert PROGRAMS.get((function.define, "FENTRY")) == (by_fentry if function.fentry else None)
 
 
 def test_every_program_at_a_function_has_its_probe() -> None:
