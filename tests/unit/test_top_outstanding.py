@@ -11,7 +11,7 @@ from kmwatch.cli import cli
 from kmwatch.ledger import Ledger
 from kmwatch.views.top.catalog import VIEWS, build
 from kmwatch.views.top.frame import Frame, Frames
-from kmwatch.views.top.outstanding import sparkline
+from kmwatch.views.top.past import sparkline
 from tests.unit import rows
 from tests.unit.holding import Lives, held, of
 from tests.unit.test_top_app import running

@@ -127,7 +127,7 @@ async def test_it_plays_from_the_beginning(screen: Screen) -> None:
         "2.0 s ━━━━━●──────────────────────────────────────────── 20 s    1x  playing     2023-11-14 22:13:22"
     )
     assert "the first 2.0 s of a capture" in screen.text("header")
-    assert screen.text("header").splitlines()[1].startswith("1.0 events/s  64 B/s  wasted 4 B/s (6%)")
+    assert screen.text("header").splitlines()[1].startswith("1.0 events/s       ██  64 B/s       ██  wasted 4 B/s (6%)")
     assert screen.count() == 2
 
 
