@@ -242,7 +242,8 @@ KEYS = (
     ("/", "filter: type part of a name or a regular expression; Enter keeps it, Esc clears it"),
     ("Space", "pause: the screen stands still, the counting goes on"),
     ("↑ ↓ PgUp PgDn", "choose a row; Ctrl+Home and Ctrl+End the first and the last"),
-    ("Enter", "all about the row; on a finding what to do about it"),
+    ("Enter", "all about the row: sizes asked for, stacks, GFP flags; on a finding what to do about it"),
+    ("z", "the sizes that kmalloc was asked for, and what of its classes is wasted, by whomever"),
     ("? or h", "this page"),
     ("q", "quit: all programs are detached"),
 )
