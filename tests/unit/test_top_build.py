@@ -46,7 +46,7 @@ def shown(frame: Frame, name: str, *titles: str) -> list[dict[str, str]]:
                 strict=True,
             )
         )
-        for row in build(view, frame.total, frame.recent)
+        for row in build(view, frame.total, frame.recent, frame.past)
     ]
     return [{title: row[title] for title in titles} for row in found]
 

@@ -96,7 +96,7 @@ class Screen:
 @asynccontextmanager
 async def running(path: Path, size: tuple[int, int] = (100, 24)) -> AsyncIterator[Screen]:
     """The app over a capture."""
-    clock, capture = ManualClock(), Held(path)
+    clock, capture = ManualClock(), Held(path, stacks=True)
     source = ReplaySource(capture, 1.0, 1.0, clock)
     feed = Feed(source)
     app = TopApp(feed)

@@ -104,7 +104,7 @@ def _facts(lines: Sequence[tuple[str, str]]) -> Iterator[RenderableType]:
 def _sizes(classes: Sequence[SizeClass]) -> Iterator[RenderableType]:
     if not classes:
         return
-    yield _heading("sizes", "by eighths of the class, bars are bytes taken, ░ of them surely wasted")
+    yield _heading("sizes", "eighths of the class; bars are bytes taken, ░ surely wasted")
     for each in classes:
         yield Text.assemble((each.name, "bold"), "  ", each.told)
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -123,10 +123,10 @@ def _stacks(stacks: Sequence[Stack], more: str) -> Iterator[RenderableType]:
     if not stacks:
         return
     yield _heading("stacks", "by their part of the events, the caller below what it calls")
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for _ in range(2):
-        table.add_column(justify="right", vertical="top", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    for width in (4, 6):
+        table.add_column(justify="right", no_wrap=True, width=width)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)  # a long name leaves the others their place
     for stack in stacks:
         table.add_row(Text(stack.part, "bold"), stack.events, Text("\n".join(stack.frames)))
     yield table
