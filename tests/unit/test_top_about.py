@@ -46,7 +46,7 @@ def test_requests_by_eighth_of_their_class() -> None:
 
     assert (found.name, found.told) == (
         "kmalloc 64",
-        "9 requests of 40 to 60 bytes; wasted 96 of 576, 17%",
+        "9 of 40-60 bytes; wasted 96 of 576, 17%",
     )
     assert found.bars == [Bar("40", "3", "192", 0.5, 0.375), Bar("57-60", "6", "384", 1.0, 0.0625)]
 
@@ -77,9 +77,9 @@ def test_a_row_has_its_own_sizes_and_all_of_them_together() -> None:
         rows.kmalloc("f+0x1", 60, count=6), rows.kmalloc("f+0x1", 60, gfp="GFP_ATOMIC"), rows.kmalloc("g+0x1", 8)
     )
 
-    assert about(frame).sizes[0].told.startswith("6 requests of 60 bytes")
+    assert about(frame).sizes[0].told.startswith("6 of 60 bytes")
     assert [each.name for each in all_sizes(frame).sizes] == ["kmalloc 8", "kmalloc 64"]
-    assert about(frame, view="caches").sizes[0].told.startswith("7 requests of 60 bytes")
+    assert about(frame, view="caches").sizes[0].told.startswith("7 of 60 bytes")
 
 
 def test_without_a_kmalloc_that_is_said() -> None:
@@ -95,6 +95,12 @@ def test_stacks_by_their_share_of_the_events() -> None:
     frame = frame_of(rows.kmalloc("f+0x1", 60, count=100), rows.kmalloc("g+0x1", 60), stacks=stacks)
 
     assert stacks_of(about(frame)) == [("75%", "75", "f read [ext4] entry"), ("25%", "25", "f open entry")]
+
+
+def test_what_is_rare_is_not_nothing() -> None:
+    frame = frame_of(rows.kmalloc("f+0x1", 60, count=1000), stacks={("f+0x1", "g"): 999, ("f+0x1", "h"): 1})
+
+    assert stacks_of(about(frame)) == [("100%", "999", "f g"), ("<1%", "1", "f h")]
 
 
 def test_what_is_missing_is_named() -> None:

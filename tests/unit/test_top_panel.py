@@ -60,7 +60,7 @@ async def test_enter_tells_sizes_and_stacks_and_flags(screen: Screen) -> None:
     assert lines(screen.app)[0].startswith("╭─ sites: load_msg+0x41 ─")
     assert any(line.startswith("site     load_msg+0x41") for line in text)
     assert text[at + 1 : at + 3] == [
-        "kmalloc 64  10 requests of 60 bytes; wasted 40 of 640, 6%",
+        "kmalloc 64  10 of 60 bytes; wasted 40 of 640, 6%",
         f"60         10        640  {'█' * 26}░░",
     ]
     assert [(stack.part, stack.events) for stack in panel(screen.app).about.stacks] == [("80%", "8"), ("20%", "2")]
@@ -95,14 +95,14 @@ async def test_it_goes_on_with_what_is_on_the_screen(screen: Screen) -> None:
     assert dict(panel(screen.app).page.lines)["count"] == "10"
     await screen.batch()
     assert dict(panel(screen.app).page.lines)["count"] == "20"
-    assert panel(screen.app).about.sizes[0].told.startswith("20 requests")
+    assert panel(screen.app).about.sizes[0].told.startswith("20 of 60 bytes")
     assert subtitle(screen.app) == "Esc closes"
 
 
 async def test_the_sizes_of_all(screen: Screen) -> None:
     await screen.press("z")
     assert panel(screen.app).page.title == "sizes that kmalloc was asked for"
-    assert any("kmalloc 64  10 requests of 60 bytes" in line for line in lines(screen.app))
+    assert any("kmalloc 64  10 of 60 bytes" in line for line in lines(screen.app))
     await screen.press("escape")
     assert not isinstance(screen.app.screen, Overlay)
 

@@ -8,6 +8,7 @@ from kmwatch.views.top.catalog import VIEWS
 from kmwatch.views.top.columns import layout
 from kmwatch.views.top.frame import Frame, Frames, Part, fit
 from kmwatch.views.top.past import LOOKS, places, sparkline, sparklines
+from kmwatch.views.top.table import cell
 from tests.unit import rows
 from tests.unit.test_top_build import shown
 
@@ -98,10 +99,23 @@ def test_the_column_is_there_where_the_width_allows(width: int, there: bool) -> 
 
 def test_the_header_keeps_a_place_for_what_comes() -> None:
     """And drops blocks before words, words before all blocks."""
-    parts = [Part("long one", "one", line="▁█"), Part("two", "2")]
+    parts = [Part("long one", "one", rates=(0.0, 3.0)), Part("two", "2")]
 
     assert [text for text, _ in fit(parts, 30)] == ["long one               ▁█", "two"]
     assert [text for text, _ in fit(parts, 29)] == ["long one       ▁█", "two"]
     assert [text for text, _ in fit(parts, 21)] == ["one       ▁█", "2"]
     assert [text for text, _ in fit(parts, 14)] == ["long one", "two"]
     assert [text for text, _ in fit(parts, 12)] == ["one", "2"]
+
+
+def test_blocks_are_of_the_scale_of_those_that_are_shown() -> None:
+    parts = [Part("all", "all", rates=(100.0, *[1.0] * 8))]
+
+    assert fit(parts, 20)[0][0] == f"all {'█▁▁▁▁▁▁▁▁':>16}"
+    assert fit(parts, 12)[0][0] == f"all {'█' * 8}"
+
+
+def test_of_blocks_that_do_not_fit_the_latest_are_shown() -> None:
+    looks = next(column for column in VIEWS["outstanding"].columns if column.title == "looks")
+
+    assert [cell(looks, text, 4) for text in ("▁▂▃▄▅▆", "▁▂")] == ["▃▄▅▆", "▁▂  "]

@@ -14,7 +14,7 @@ from kmwatch.schema import Kind
 from kmwatch.units import number, printable, short
 from kmwatch.views.explain import build_gfp
 from kmwatch.views.top.catalog import Grouping, View
-from kmwatch.views.top.columns import Cell, amount
+from kmwatch.views.top.columns import Cell, amount, share
 from kmwatch.views.top.frame import Frame, Page, details
 
 MOST_STACKS = 12
@@ -114,7 +114,9 @@ def ways(found: Profile) -> tuple[list[Stack], str]:
     order = [at for at in np.argsort(-events, kind="stable").tolist() if events[at] > 0]
     stacks = [
         # The last of a path is the kind of allocation.
-        Stack(f"{events[at] / whole:.0%}", short(int(events[at])), [_frame(found, each) for each in path[-2::-1]])
+        Stack(
+            share(events[at] / whole) or "<1%", short(int(events[at])), [_frame(found, each) for each in path[-2::-1]]
+        )
         for at, path in ((at, found.paths[at]) for at in order[:MOST_STACKS])
     ]
     rest = order[MOST_STACKS:]
@@ -129,10 +131,12 @@ def _frame(found: Profile, at: int) -> str:
 def _told(group: Any) -> str:
     """What was asked of a size class, and what of it was wasted."""
     count, wasted, taken = (int(group[name]) for name in ("count", "bytes_wasted", "bytes_allocated"))
-    low, high = int(group["min_request"]), int(group["max_request"])
-    sizes_ = number(high) if low == high else f"{number(low)} to {number(high)}"
-    asked = f"{number(count)} request{'s' if count != 1 else ''} of {sizes_} bytes"
+    asked = f"{short(count)} of {_between(int(group['min_request']), int(group['max_request']))} bytes"
     return f"{asked}; wasted {amount(max(wasted, 0)) or 'nothing'} of {amount(taken)}, {wasted / taken:.0%}"
+
+
+def _between(low: int, high: int) -> str:
+    return amount(high) if low >= high else f"{amount(low)}-{amount(high)}"
 
 
 def _eighths(requests: Array) -> Array:
@@ -156,8 +160,13 @@ def _bar(eighth: Any, longest: int, low: int) -> Bar:
     """`low`: the smallest request of the class."""
     low, high = max(int(eighth["low"]), low), int(eighth["high"])
     taken = int(eighth["taken"])
-    asked = amount(high) if low >= high else f"{amount(low)}-{amount(high)}"
-    return Bar(asked, short(int(eighth["count"])), amount(taken), taken / longest, 1 - int(eighth["asked"]) / taken)
+    return Bar(
+        _between(low, high),
+        short(int(eighth["count"])),
+        amount(taken),
+        taken / longest,
+        1 - int(eighth["asked"]) / taken,
+    )
 
 
 def _flags(part: Ledger, mask: int) -> list[tuple[str, str]]:

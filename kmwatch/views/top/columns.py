@@ -46,6 +46,7 @@ class Column:
     width, most: characters it needs at least, and at most where there is room.
     rank: 1 is the last to go when the terminal is narrow; 0 is shown in the details only.
     words: text, left-aligned, sorted ascending, searched by the filter; else a number, right-aligned, largest first.
+    latest: of a text that does not fit the end is shown.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Column:
     width: int = 7
     most: int = 0
     words: bool = False
+    latest: bool = False
     show: Callable[[Any], str] = str
 
 
@@ -270,7 +272,7 @@ def atomic(rank: int) -> Column:
 def trend(rank: int) -> Column:
     """How the bytes a second went."""
     doc = "bytes a second in the last refreshes, a block each, the most of them a full one"
-    return words("trend", doc, lambda groups: sparklines(groups.rates), rank, 8, LOOKS)
+    return words("trend", doc, lambda groups: sparklines(groups.rates), rank, LOOKS)
 
 
 def measures(*ranks: int) -> tuple[Column, ...]:

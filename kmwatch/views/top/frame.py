@@ -25,13 +25,13 @@ _JUDGE_EVERY = 5.0  # seconds
 class Part(NamedTuple):
     """A piece of the header: as it reads where there is room, as it reads where there is not, and its level.
 
-    line: how it went in the last refreshes, a block each.
+    rates: how it went in the last refreshes, to be shown as a block each.
     """
 
     text: str
     short: str
     level: str = PLAIN
-    line: str = ""
+    rates: tuple[float, ...] = ()
 
 
 _NOTHING = Part("", "")
@@ -131,14 +131,14 @@ def _traffic(total: Ledger, recent: Ledger, past: Past) -> list[Part]:
     rate, part = per_second(events) or "0", share(wasted / taken if taken else 0.0) or "0%"
     real, expected = sums.failures, sums.opportunistic_failures
     return [
-        Part(f"{rate} events/s", f"{rate} ev/s", GOOD, sparkline(past.events)),
-        Part(f"{size(taken)}/s", f"{amount(taken) or '0'}/s", GOOD, sparkline(past.bytes_allocated)),
+        Part(f"{rate} events/s", f"{rate} ev/s", GOOD, tuple(past.events.tolist())),
+        Part(f"{size(taken)}/s", f"{amount(taken) or '0'}/s", GOOD, tuple(past.bytes_allocated.tolist())),
         Part(f"wasted {size(wasted)}/s ({part})", f"waste {part}", GOOD),
         Part(
             f"failed {number(real)} real, {number(expected)} opp.",
             f"fail {real}+{expected}",
             BAD if real else PLAIN,
-            sparkline(past.failures),
+            tuple(past.failures.tolist()),
         ),
     ]
 
@@ -191,7 +191,7 @@ def fit(parts: Sequence[Part], width: int, gap: int = 2) -> list[tuple[str, str]
 def _told(part: Part, blocks: int, *, short: bool) -> str:
     """A part with so many blocks; where there are not yet as many, their place is kept."""
     text = part.short if short else part.text
-    return f"{text} {part.line[-blocks:]:>{blocks}}" if part.line and blocks else text
+    return f"{text} {sparkline(np.array(part.rates[-blocks:])):>{blocks}}" if part.rates and blocks else text
 
 
 def first_order(view: View) -> Order:
