@@ -88,7 +88,9 @@ async def test_the_first_frame_says_what_it_waits_for() -> None:
 
 
 async def test_sites_at_80_by_24(screen: Screen) -> None:
-    assert screen.text("header").splitlines()[1] == ("10 ev/s        █  2.7K/s        █  waste 1%  fail 2+0        █")
+    assert screen.text("header").splitlines()[1] == (
+        "10 ev/s            █  2.7K/s           █  waste 1%    fail 2+0        █"
+    )
     assert screen.text("tabs") == "1 sites 2 caches 3 gfp 4 zones 5 context 6 failures 7 findings 3 8 outstanding"
     assert screen.table()[:3] == [
         "site                      kind          context       count/s ▼bytes/s  waste/s",

@@ -115,6 +115,16 @@ def test_blocks_are_of_the_scale_of_those_that_are_shown() -> None:
     assert fit(parts, 12)[0][0] == f"all {'█' * 8}"
 
 
+def test_the_header_does_not_move_when_numbers_change() -> None:
+    """On 80 columns, and where there is room for all."""
+    small, large = (frame_after({"f": count}, {"f": count}).header[1] for count in (1, 1_234_567))
+
+    for width in (80, 140):
+        first, second = ([text for text, _ in fit(parts, width)] for parts in (small, large))
+        assert list(map(len, first)) == list(map(len, second))
+        assert first != second
+
+
 def test_of_blocks_that_do_not_fit_the_latest_are_shown() -> None:
     looks = next(column for column in VIEWS["outstanding"].columns if column.title == "looks")
 

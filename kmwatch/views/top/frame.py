@@ -26,12 +26,14 @@ class Part(NamedTuple):
     """A piece of the header: as it reads where there is room, as it reads where there is not, and its level.
 
     rates: how it went in the last refreshes, to be shown as a block each.
+    widths: characters that are kept for text and short beside blocks, so that nothing moves when numbers change.
     """
 
     text: str
     short: str
     level: str = PLAIN
-    rates: tuple[float, ...] = ()
+    rates: tuple[float, ...] | None = None
+    widths: tuple[int, int] = (0, 0)
 
 
 _NOTHING = Part("", "")
@@ -131,14 +133,15 @@ def _traffic(total: Ledger, recent: Ledger, past: Past) -> list[Part]:
     rate, part = per_second(events) or "0", share(wasted / taken if taken else 0.0) or "0%"
     real, expected = sums.failures, sums.opportunistic_failures
     return [
-        Part(f"{rate} events/s", f"{rate} ev/s", GOOD, tuple(past.events.tolist())),
-        Part(f"{size(taken)}/s", f"{amount(taken) or '0'}/s", GOOD, tuple(past.bytes_allocated.tolist())),
-        Part(f"wasted {size(wasted)}/s ({part})", f"waste {part}", GOOD),
+        Part(f"{rate} events/s", f"{rate} ev/s", GOOD, tuple(past.events.tolist()), (15, 11)),
+        Part(f"{size(taken)}/s", f"{amount(taken) or '0'}/s", GOOD, tuple(past.bytes_allocated.tolist()), (12, 9)),
+        Part(f"wasted {size(wasted)}/s ({part})", f"waste {part}", GOOD, widths=(25, 10)),
         Part(
             f"failed {number(real)} real, {number(expected)} opp.",
             f"fail {real}+{expected}",
             BAD if real else PLAIN,
             tuple(past.failures.tolist()),
+            (21, 8),
         ),
     ]
 
@@ -191,7 +194,10 @@ def fit(parts: Sequence[Part], width: int, gap: int = 2) -> list[tuple[str, str]
 def _told(part: Part, blocks: int, *, short: bool) -> str:
     """A part with so many blocks; where there are not yet as many, their place is kept."""
     text = part.short if short else part.text
-    return f"{text} {sparkline(np.array(part.rates[-blocks:])):>{blocks}}" if part.rates and blocks else text
+    if not blocks:
+        return text
+    text = text.ljust(part.widths[short])
+    return text if part.rates is None else f"{text} {sparkline(np.array(part.rates[-blocks:])):>{blocks}}"
 
 
 def first_order(view: View) -> Order:
