@@ -97,7 +97,7 @@ async def test_sites_at_80_by_24(screen: Screen) -> None:
         "probe+0x9                 page_alloc    process           0.5     2.0K",
         "[red]�[2J+0x0             cache_alloc   softirq           2.0      384        4",
     ]
-    assert screen.text("footer") == ("4 rows  ? help  q quit  s sort  / filter  Space pause  Enter more  r reverse")
+    assert screen.text("footer") == ("4 rows  ? help  Enter more  q quit  s sort  / filter  Space pause  r reverse")
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ SMALLEST = (40, 10)
 """Columns and lines below which nothing can be read."""
 
 _FOOTER = (
-    ("?", "help"), ("q", "quit"), ("s", "sort"), ("/", "filter"), ("Space", "pause"),
-    ("Enter", "more"), ("r", "reverse"), ("z", "sizes"),
+    ("?", "help"), ("Enter", "more"), ("q", "quit"), ("s", "sort"), ("/", "filter"), ("Space", "pause"),
+    ("r", "reverse"), ("z", "sizes"),
 )  # fmt: skip
 _PARTS: dict[str, str | Style] = {**STYLES, GOOD: "bold"}
 
@@ -304,7 +304,7 @@ class TopApp(App[None]):
         if self._needle:
             shown = f"{shown} match “{self._needle}” (Esc: all)"
         text = Text.assemble((shown, "italic"))
-        for key, word in (*_FOOTER[:5], *FOOTER, *_FOOTER[5:]) if self._time_line else _FOOTER:
+        for key, word in (*_FOOTER[:6], *FOOTER, *_FOOTER[6:]) if self._time_line else _FOOTER:
             if len(text) + len(key) + len(word) + 3 <= self.size.width:
                 text.append("  " if len(text) else "").append(key, "bold").append(f" {word}")
         return text

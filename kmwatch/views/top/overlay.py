@@ -97,7 +97,7 @@ def _facts(lines: Sequence[tuple[str, str]]) -> Iterator[RenderableType]:
     if long:
         yield _grid([(label.ljust(width), text) for label, text in long])
     if few:
-        told = [Text.assemble((label.ljust(width), "bold"), "  ", text, no_wrap=True) for label, text in few]
+        told = [Text.assemble((label.ljust(width), "bold"), "  ", text) for label, text in few]
         yield Columns(told, padding=(0, 2), equal=True, column_first=True)
 
 
