@@ -74,20 +74,21 @@ class Profile:
         return values
 
 
-def profile(ledger: Ledger) -> Profile:
-    """The ways that lead to what a ledger has."""
+def profile(ledger: Ledger, *, once: bool = True) -> Profile:
+    """The ways that lead to what a ledger has; to every site, with `once` false, whatever is counted there."""
     sites, paths = ledger.sites(), _Paths(ledger.meta)
-    once, keys = sites["counted_once"], [sites[name].tolist() for name in SITE]
+    told_here = sites["counted_once"] if once else np.ones(len(sites), bool)
+    keys = [sites[name].tolist() for name in SITE]
     numbers = {key: at for at, key in enumerate(zip(*keys, strict=True))}
     ways: defaultdict[tuple[int, bool], Counter[int]] = defaultdict(Counter)
     stacked = [ledger.stacked[name].tolist() for name in (*SITE, "failed", "stack", "count")]
     for *key, failed, stack, count in zip(*stacked, strict=True):
         at = numbers.get(tuple(key))
-        if at is not None and once[at] and stack in ledger.meta.stacks:
+        if at is not None and told_here[at] and stack in ledger.meta.stacks:
             ways[at, bool(failed)][paths.number(sites[at], stack)] += count
     for failed in (False, True):
         told = sum(sites[name] for name in MEASURES if (name in _OF_FAILURES) == failed)
-        for at in np.flatnonzero(once & (told != 0)).tolist():
+        for at in np.flatnonzero(told_here & (told != 0)).tolist():
             if (at, failed) not in ways:
                 ways[at, failed][paths.number(sites[at], None)] += 1
     weights = [
