@@ -10,7 +10,20 @@ from kmwatch.views.page import parts
 from kmwatch.views.page.packing import packed
 
 _ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("data", "words", "state", "charts", "timeline", "flame", "sizes", "heat", "zones", "sites", "main")
+SCRIPTS = (
+    "data",
+    "words",
+    "state",
+    "findings",
+    "charts",
+    "timeline",
+    "flame",
+    "sizes",
+    "heat",
+    "zones",
+    "sites",
+    "main",
+)
 """The page's own scripts, in the order in which they are put together."""
 
 

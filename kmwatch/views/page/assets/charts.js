@@ -60,6 +60,15 @@ const axisStyle = () => ({
   splitLine: { lineStyle: { color: colour("line"), opacity: 0.6 } },
 });
 
+/** An axis of bytes with round steps. @param {number} most */
+function byteAxis(most, parts) {
+  const power = Math.min(Math.floor(Math.log(Math.max(most, 1)) / Math.log(1024)), 5);
+  const round = [1, 2, 4, 5, 8, 10, 20, 40, 50, 80, 100, 200, 250, 400, 500, 512];
+  const steps = [...round.map((each) => (each * 1024 ** power) / 10), ...round.map((each) => each * 1024 ** power)];
+  const interval = Math.max(steps.sort((a, b) => a - b).find((each) => each * parts >= most) ?? most, 1);
+  return { interval, max: Math.max(Math.ceil(most / interval), 1) * interval };
+}
+
 /** What a chart says to who does not see it; series may have patterns. */
 const told = (description) => ({ enabled: true, label: { description }, decal: { show: true, decals: ["none"] } });
 

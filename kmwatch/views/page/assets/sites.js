@@ -81,12 +81,12 @@ class Sites {
   row(site) {
     const { sums } = this.range;
     const row = element("tr", { id: `site=${site.id}` });
-    const place = element("a", { href: fragment.link(site.id) }, element("code", {}, plain(site.site)));
+    const place = element("a", { href: fragment.link(row.id) }, element("code", {}, plain(site.site)));
     const where = element("td", {}, place);
     if (site.module) where.append(" ", element("span", { class: "module" }, `[${plain(site.module)}]`));
     const what = site.cache ?? (site.order ? `order ${site.order}` : "");
     if (what) where.append(" ", element("small", {}, plain(what)));
-    row.append(element("td", {}, site.kind), where, element("td", {}, plain(site.gfp)), element("td", {}, plain(site.context)));
+    row.append(element("td", {}, site.kind), where, element("td", {}, ...breakable(site.gfp)), element("td", {}, ...breakable(site.context)));
     for (const name of NUMBERS) {
       const value = sums[name][site.index];
       const cell = { class: "number", "data-column": name, "data-value": value };

@@ -21,7 +21,12 @@ function bytesOption(sums) {
     legend: { top: 0, right: 0, textStyle: { color: colour("ink") }, selectedMode: false },
     grid: { left: 68, right: 8, top: 30, bottom: 28 },
     xAxis: { ...axis, type: "category", data: sums.map((sum) => number(sum.size)) },
-    yAxis: { ...axis, type: "value", axisLabel: { ...axis.axisLabel, formatter: (value) => size(value) } },
+    yAxis: {
+      ...axis,
+      type: "value",
+      axisLabel: { ...axis.axisLabel, formatter: (value) => size(value) },
+      ...byteAxis(Math.max(...sums.map((sum) => sum.bytes_allocated)), 4),
+    },
     tooltip: tooltip(
       ([{ dataIndex }]) => {
         const { size: of, count, bytes_requested: asked, bytes_allocated: got } = sums[dataIndex];

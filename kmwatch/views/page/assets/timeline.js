@@ -52,7 +52,7 @@ function timelineOption(model, range, rows, width) {
   const left = width < 500 ? 56 : 76;
   return {
     aria: told(`${rows.map((row) => row.name).join(", ")} in ${lengths.length} slices of time`),
-    grid: rows.map((_, at) => ({ left, right: 8, top: 22 + at * 96, height: 64 })),
+    grid: rows.map((_, at) => ({ left, right: 8, top: 30 + at * 104, height: 60 })),
     xAxis: rows.map((_, at) => ({
       ...axisStyle(),
       type: "category",
@@ -66,9 +66,10 @@ function timelineOption(model, range, rows, width) {
       gridIndex: at,
       name: row.name,
       nameLocation: "end",
-      nameGap: 6,
+      nameGap: 14,
       nameTextStyle: { color: colour("soft"), align: "left", padding: [0, 0, 0, -left + 8] },
       splitNumber: 2,
+      ...(row.shown === size ? byteAxis(Math.max(...Object.values(row.series)[0]), 2) : {}),
       axisLabel: { ...axisStyle().axisLabel, formatter: (value) => row.shown(value) },
     })),
     series,
@@ -129,7 +130,7 @@ function drawTimeline(model, range) {
   const rows = timelineRows(model);
   const place = byId("timeline-chart");
   let seen = null;
-  const draw = chart("timeline-chart", rows.length * 96 + 24, (width) => timelineOption(model, range, rows, width));
+  const draw = chart("timeline-chart", rows.length * 104 + 20, (width) => timelineOption(model, range, rows, width));
   const arm = () => {
     place.chart.dispatchAction({ type: "brush", areas: [] });
     if (range.slices > 1) {

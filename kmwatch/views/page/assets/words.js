@@ -49,4 +49,7 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** A text that may go to the next line behind `|` and `+`. */
+const breakable = (text) => plain(text).split(/(?<=[|+])/).flatMap((part) => [part, element("wbr")]);
+
 const byId = (id) => document.getElementById(id);
