@@ -47,7 +47,7 @@ def verdict(data: dict[str, Any]) -> str:
         ("Allocated", size(totals["bytes_allocated"]), f"{size(totals['bytes_allocated'] / took)}/s"),
         ("Never asked for", size(totals["bytes_wasted"]), f"{share:.1%} of what was allocated"),
         ("Allocations", number(totals["allocations"]), f"{number(totals['frees'])} frees"),
-        ("Failures", number(failures["real"]), f"and {number(failures['opportunistic'])} that the caller expects"),
+        ("Failures", number(failures["real"]), f"{number(failures['opportunistic'])} more that callers expect"),
     )
     facts = {
         "Host": f"{host['hostname']}, {host['cpus']} CPU{'s' if host['cpus'] != 1 else ''}",
@@ -151,7 +151,7 @@ def zones(data: dict[str, Any]) -> str:
     page, known = memory["page_size"], memory["zones"]
     orders = max(len(zone["blocks"]) for zone in known)
     head = "".join(f"<th scope='col'>{name}</th>" for name in ("node", "zone", "free", "min", "low", "high", "managed"))
-    head += "".join(f"<th scope='col'>{order}</th>" for order in range(orders))
+    head += "".join(f"<th scope='col' class='number'>{order}</th>" for order in range(orders))
     rows = ""
     for zone in known:
         bytes_of = "".join(
@@ -164,8 +164,8 @@ def zones(data: dict[str, Any]) -> str:
     return (
         "<p>Free memory by zone when it was last looked at, free blocks by order, and how many further GFP_ATOMIC "
         "blocks of each order would be given out, nothing freed and nothing reclaimed.</p>"
-        f'<div class="scroll"><table id="zones-memory"><thead><tr>{head}</tr></thead><tbody>{rows}{last * bool(room)}'
-        "</tbody></table></div>"
+        f'<div class="scroll"><table id="zones-memory" class="dense"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}{last * bool(room)}</tbody></table></div>"
     )
 
 
@@ -189,7 +189,8 @@ def trust(data: dict[str, Any]) -> str:
         for name, count in coverage["events"].items()
     )
     return (
-        (f'<ul class="doubts">{doubts}</ul>' if doubts else "<p>Nothing is known to be missing.</p>")
+        (f'<ul class="doubts">{doubts}</ul>' if doubts else "")
+        + "<p>Nothing is known to be missing.</p>" * (not doubts and not told["lost"] and not told["map_full"])
         + f'<div class="columns"><div><h3>Losses, in events</h3><table>{numbers}</table></div>'
         f"<div><h3>Events by kind</h3><table>{events}</table></div></div>"
         f"<p>How the context is seen: {text(coverage['context'])}.</p>"

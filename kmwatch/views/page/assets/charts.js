@@ -2,6 +2,7 @@
 
 const drawings = [];
 
+const font = () => getComputedStyle(document.body).fontFamily;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 /** Something that is drawn into an element, and again where the width or the theme changes. */
@@ -37,7 +38,7 @@ function chart(id, height, option) {
     place.style.height = `${typeof height === "function" ? height() : height}px`;
     made ??= vendor.init(place, null, { renderer: "svg" });
     made.resize();
-    made.setOption({ animation: false, textStyle: { fontFamily: "inherit", color: colour("ink") }, ...told }, true);
+    made.setOption({ animation: false, textStyle: { fontFamily: font(), color: colour("ink") }, ...told }, true);
     place.chart = made;
   });
 }
@@ -48,7 +49,7 @@ const tooltip = (formatter, more = {}) => ({
   confine: true,
   backgroundColor: colour("paper"),
   borderColor: colour("line"),
-  textStyle: { color: colour("ink"), fontSize: 12, fontFamily: "inherit" },
+  textStyle: { color: colour("ink"), fontSize: 12, fontFamily: font() },
   formatter: (given) => formatter(given),
   ...more,
 });
@@ -60,12 +61,9 @@ const axisStyle = () => ({
   splitLine: { lineStyle: { color: colour("line"), opacity: 0.6 } },
 });
 
-/** An axis of bytes with round steps. @param {number} most */
+/** An axis of bytes with round steps: powers of two. @param {number} most */
 function byteAxis(most, parts) {
-  const power = Math.min(Math.floor(Math.log(Math.max(most, 1)) / Math.log(1024)), 5);
-  const round = [1, 2, 4, 5, 8, 10, 20, 40, 50, 80, 100, 200, 250, 400, 500, 512];
-  const steps = [...round.map((each) => (each * 1024 ** power) / 10), ...round.map((each) => each * 1024 ** power)];
-  const interval = Math.max(steps.sort((a, b) => a - b).find((each) => each * parts >= most) ?? most, 1);
+  const interval = 2 ** Math.ceil(Math.log2(Math.max(most / parts, 1)));
   return { interval, max: Math.max(Math.ceil(most / interval), 1) * interval };
 }
 

@@ -99,7 +99,7 @@ class Sites {
 
   /** Allocations and failures of a site by slice, as a line. */
   spark(site) {
-    const [wide, high] = [100, 20];
+    const [wide, high] = [80, 20];
     const { rows, seconds: lengths } = this.model.timeline;
     const values = new Array(Math.max(lengths.length, 2)).fill(0);
     const [first, last] = this.rowsOf[site.index] ?? [0, 0];

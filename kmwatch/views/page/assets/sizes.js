@@ -57,7 +57,7 @@ function requestsOption(bars) {
     aria: told(`Requests of ${bars.length} ranges of size`),
     grid: { left: 68, right: 8, top: 12, bottom: 28 },
     xAxis: { ...axis, type: "category", data: bars.map((bar) => `≤ ${number(bar.upto)}`) },
-    yAxis: { ...axis, type: "value", axisLabel: { ...axis.axisLabel, formatter: (value) => short(value) } },
+    yAxis: { ...axis, type: "value", splitNumber: 4, minInterval: 1, axisLabel: { ...axis.axisLabel, formatter: (value) => short(value) } },
     tooltip: tooltip(
       ([{ dataIndex }]) => {
         const { count, of, upto } = bars[dataIndex];

@@ -57,7 +57,7 @@ function timelineOption(model, range, rows, width) {
       ...axisStyle(),
       type: "category",
       gridIndex: at,
-      data: starts.map(seconds),
+      data: starts.map((start) => moment(start, length)),
       axisLabel: { ...axisStyle().axisLabel, show: at === rows.length - 1 },
     })),
     yAxis: rows.map((row, at) => ({
@@ -69,6 +69,7 @@ function timelineOption(model, range, rows, width) {
       nameGap: 14,
       nameTextStyle: { color: colour("soft"), align: "left", padding: [0, 0, 0, -left + 8] },
       splitNumber: 2,
+      minInterval: 1,
       ...(row.shown === size ? byteAxis(Math.max(...Object.values(row.series)[0]), 2) : {}),
       axisLabel: { ...axisStyle().axisLabel, formatter: (value) => row.shown(value) },
     })),
@@ -96,7 +97,7 @@ function timelineTip(all, rows, starts, lengths) {
       .filter(([, values], nth) => values[at] || !nth)
       .map(([name, values]) => `${plain(name.replaceAll("_", " "))}: ${row.shown(values[at])}`),
   );
-  return [`${seconds(starts[at])} to ${seconds(starts[at] + lengths[at])}`, ...lines].join("\n");
+  return [`${moment(starts[at], lengths[at])} to ${moment(starts[at] + lengths[at], lengths[at])}`, ...lines].join("\n");
 }
 
 function timelineControls(model, range) {
@@ -114,9 +115,10 @@ function timelineControls(model, range) {
     to.value = range.to;
     output.dataset.from = range.from;
     output.dataset.to = range.to;
-    const words = `${seconds(begin)} to ${seconds(begin + range.seconds)}`;
-    from.setAttribute("aria-valuetext", seconds(begin));
-    to.setAttribute("aria-valuetext", seconds(begin + range.seconds));
+    const [first, behind] = [begin, begin + range.seconds].map((at) => moment(at, length));
+    const words = `${first} to ${behind}`;
+    from.setAttribute("aria-valuetext", first);
+    to.setAttribute("aria-valuetext", behind);
     output.textContent = range.slices === 1 ? "one slice: nothing to choose" : range.whole ? `all, ${words}` : words;
     byId("timeline-reset").disabled = range.whole;
     from.disabled = to.disabled = range.slices === 1;
