@@ -96,7 +96,7 @@ function drawHeat(model, range) {
     said.dataset.value = wrong;
     said.className = wrong ? "bad" : "";
     said.textContent = wrong
-      ? `⚠ ${number(wrong)} allocations may sleep where the CPU is atomic: marked red, “sleeps”.`
+      ? `⚠ ${number(wrong)} allocations may sleep where the CPU is atomic: red below, with this sign.`
       : "No allocation may sleep where the CPU is atomic.";
   };
   const height = () => shape.rows.length * 26 + HEAT_FOOT + 10;
