@@ -51,7 +51,7 @@ static __always_inline bool call_key(u32 way, void *ctx, struct ledger_key *key,
 
 	if (context < 0)
 		return false;
-	find_owner_below(ctx, way == WAY_FENTRY ? TRAMPOLINE : 0, &owner);
+	find_owner_below(ctx, 0, way == WAY_FENTRY, &owner);
 	key->kind = kind;
 	key->site = owner.site;
 	key->gfp = gfp;
@@ -144,7 +144,7 @@ static __always_inline int on_release(u32 way, void *ctx, u8 kind, u64 address)
 	release(kind, address);
 	if (!observe_free(way))
 		return 0;
-	find_owner_below(ctx, way == WAY_FENTRY ? TRAMPOLINE : 0, &owner);
+	find_owner_below(ctx, 0, way == WAY_FENTRY, &owner);
 	key.site = owner.site;
 	return keep(ctx, NO_FRONT, &key, address);
 }

@@ -119,9 +119,10 @@ static __always_inline void look_at_zone(struct zone_state *state, u8 *zone, u64
 #pragma unroll
 		for (u32 type = 0; type < MIGRATE_TYPES; type++) {
 			u32 list = area + AREA_LISTS + 16 * type;
-			u64 other = MEMBER_OF(zone, list) - (address + list);
+			u64 other = MEMBER_OF(zone, list) - (address + list), minus = -other;
 
-			owners |= (u32)((other | -other) >> 63) << type; /* no branch, so that the verifier sees one path */
+			asm volatile("" : "+r"(minus)); /* or the compiler makes a branch of it, and the verifier two paths */
+			owners |= (u32)((other | minus) >> 63) << type;
 		}
 		state->owners[order] = owners;
 	}

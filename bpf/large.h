@@ -63,7 +63,7 @@ static __always_inline void lift(void *ctx, struct ledger_key *key)
 {
 	struct owner owner = {};
 
-	find_owner_below(ctx, key->site, &owner);
+	find_owner_below(ctx, key->site, false, &owner);
 	key->site = owner.site;
 }
 

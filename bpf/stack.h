@@ -17,13 +17,13 @@ BPF_ARRAY(zone_table, struct table, 1);
  */
 static __always_inline u16 meaning_of(struct table *table, u64 what)
 {
-	u32 at = 0;
+	u64 at = 0;
 
 #pragma clang loop unroll(disable)
-	for (int step = TABLE_SIZE / 2; step > 0; step /= 2) {
+	for (u64 step = TABLE_SIZE / 2; step; step /= 2) {
 		u64 below = (what - table->boundary[(at + step) & (TABLE_SIZE - 1)]) >> 63;
 
-		at += step * (1 - (u32)below);
+		at += step * (1 - below);
 	}
 	return table->meaning[at & (TABLE_SIZE - 1)];
 }
@@ -35,8 +35,8 @@ struct owner {
 
 #define TRAMPOLINE 2 /* frames that lie above at fentry and fexit: the program itself, and what called it */
 
-/* With `below`, a frame's address, from there on, or from below TRAMPOLINE: the tracing machinery may lie above. */
-static __always_inline void find_owner_below(void *ctx, u64 below, struct owner *owner)
+/* With `below`, a frame's address, from there on; with `trampoline` from below that. The tracing machinery may lie above. */
+static __always_inline void find_owner_below(void *ctx, u64 below, bool trampoline, struct owner *owner)
 {
 	u32 first = 0;
 	struct table *table = text_table.lookup(&first);
@@ -48,10 +48,8 @@ static __always_inline void find_owner_below(void *ctx, u64 below, struct owner 
 		count_loss(COUNTER_STACK_FAILED);
 		return;
 	}
-	if (below == TRAMPOLINE) {
+	if (trampoline)
 		above = TRAMPOLINE + (frames[0] == frames[1]); /* seen on 5.10: the program's frame stands there twice */
-		below = 0;
-	}
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < FRAMES; i++) {
 		u16 via;
@@ -73,7 +71,7 @@ static __always_inline void find_owner_below(void *ctx, u64 below, struct owner 
 
 static __always_inline void find_owner(void *ctx, struct owner *owner)
 {
-	find_owner_below(ctx, 0, owner);
+	find_owner_below(ctx, 0, false, owner);
 }
 
 #endif

@@ -70,6 +70,12 @@ _BY_NAME = {name: via for via, names in FUNCTIONS.items() for name in names.spli
 _BY_NAME |= dict.fromkeys(("kretprobe_trampoline", "__kretprobe_trampoline", "arch_rethook_trampoline"), Via.TRACING)
 _BY_NAME |= {tracer + event: Via.TRACING for tracer in _TRACERS for event in _TRACED}
 
+BEGINNINGS = {
+    4: frozenset(name[:4].encode() for name in _BY_NAME if len(name) < 8),
+    8: frozenset(name[:8].encode() for name in _BY_NAME if len(name) >= 8),
+}
+"""The first four or eight letters of all of them: what begins otherwise is outside, whatever the rest of it is."""
+
 
 def via_of(symbol: str) -> int:
     """Which allocator a function belongs to, as a bit of schema.Via; 0 where it is outside of them all.

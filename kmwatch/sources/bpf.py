@@ -4,6 +4,7 @@ import ctypes as ct
 import errno
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ AGAIN, RETURN = "_again", "_return"
 _CALL, _PSEUDO_KFUNC = 0x85, 2 << 4  # include/uapi/linux/bpf.h: BPF_JMP | BPF_CALL; its second byte
 CAST_CALL = 0x6B6D77
 """The helper that bpf/context.h calls in place of a function of the kernel: there is none of this number."""
+_LOADERS = 4  # threads that load programs
 _SPARE = 4096  # a batch ends early where the next bucket would not fit; no bucket is that long
 # struct bpf_prog_info of include/uapi/linux/bpf.h: what it costs and what it missed, at these bytes.
 _PROG_INFO = np.dtype(
@@ -116,14 +118,21 @@ class Programs:
         """Make the maps and load the programs; calls of CAST_CALL become calls of a function of the kernel, `cast`."""
         for each in compiled.maps:
             self._maps[each.name] = syscalls.create_map(each)
-        for attachment in self.attachments:
-            loaded = self._programs[attachment] = {}
-            at_function = _function_of(attachment) if attachment.way == Way.FENTRY else (0, 0)
-            for name in attachment.programs:
-                code = compiled.code(name, self._maps)
-                calls = (code["code"] == _CALL) & (code["immediate"] == CAST_CALL)
-                code["registers"][calls], code["immediate"][calls] = _PSEUDO_KFUNC, cast
-                loaded[name] = syscalls.load_program(_KINDS[attachment.way], name, code.tobytes(), *at_function)
+        wanted = [(each, name) for each in self.attachments for name in each.programs]
+        wanted.sort(key=lambda each: -len(compiled.programs[each[1]]))  # the longest takes as long as all others
+        self._programs = {each: dict.fromkeys(each.programs, -1) for each in self.attachments}
+
+        def load(each: Attachment, name: str) -> None:
+            code = compiled.code(name, self._maps)
+            calls = (code["code"] == _CALL) & (code["immediate"] == CAST_CALL)
+            code["registers"][calls], code["immediate"][calls] = _PSEUDO_KFUNC, cast
+            at_function = _function_of(each) if each.way == Way.FENTRY else (0, 0)
+            self._programs[each][name] = syscalls.load_program(_KINDS[each.way], name, code.tobytes(), *at_function)
+
+        # The kernel verifies programs of who may load them side by side.
+        with ThreadPoolExecutor(min(_LOADERS, os.cpu_count() or 1)) as pool:
+            for loaded in [pool.submit(load, *one) for one in wanted]:
+                loaded.result()
 
     def attach(self) -> None:
         """Attach every program; all or none."""
@@ -168,7 +177,8 @@ class Programs:
         self.detach()
         for descriptors in (*self._programs.values(), self._maps):
             while descriptors:
-                os.close(descriptors.popitem()[1])
+                if (descriptor := descriptors.popitem()[1]) >= 0:
+                    os.close(descriptor)
 
     def descriptor(self, name: str) -> int:
         """The file descriptor of a map."""
