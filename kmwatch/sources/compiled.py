@@ -57,7 +57,7 @@ class Compiled:
                 programs[name] = data[at : at + size]
                 at += size
             compiled = cls(tuple(Map(*each) for each in head["maps"]), programs)
-        except (struct.error, KeyError, TypeError, AttributeError) as error:
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError("not a compiled program") from error
         if at != len(data) or compiled.to_bytes() != data:
             raise ValueError("not a compiled program")
