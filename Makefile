@@ -49,8 +49,9 @@ check: setup-tests ## style, types, and the tests that need no root: a minute or
 	@$(VENV)/mypy
 	@$(VENV)/python -m pytest -q tests/unit tests/test_*.py
 
-bench: setup-tests ## what watching and recording cost, and how fast captures are read, beside perf
+bench: setup-tests ## what watching and recording cost, how fast it starts, and how fast captures are read, beside perf
 	@$(AS_ROOT) $(VENV)/python benchmarks/pair_cost.py
+	@$(AS_ROOT) $(VENV)/python benchmarks/startup.py
 	@$(AS_ROOT) $(VENV)/python benchmarks/recording.py
 	@$(VENV)/python benchmarks/folding.py
 

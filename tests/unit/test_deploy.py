@@ -70,6 +70,16 @@ def test_every_mount_of_the_host_is_read_only_and_explained() -> None:
         assert re.search(rf"# .+\n +- name: {name}\n", MANIFEST.read_text()), f"{name}: what for?"
 
 
+def test_what_is_compiled_is_kept_where_the_pod_may_write() -> None:
+    (cache,) = container(DOCUMENTS["DaemonSet"])["env"]
+    writable = [
+        each["mountPath"] for each in container(DOCUMENTS["DaemonSet"])["volumeMounts"] if "readOnly" not in each
+    ]
+
+    assert cache["name"] == "CACHE_DIRECTORY"
+    assert [place for place in writable if cache["value"].startswith(f"{place}/")] == ["/tmp"]  # noqa: S108
+
+
 def test_ports_agree() -> None:
     """Where it listens, what is scraped, and what the alerts' configuration scrapes."""
     listen = re.search(r'listen = "[\d.]+:(\d+)"', DOCUMENTS["ConfigMap"]["data"]["kmwatch.toml"])

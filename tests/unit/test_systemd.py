@@ -13,9 +13,10 @@ DESIGN = Path(__file__).parents[2] / "docs" / "design.md"
 NEEDED = """
 accept4 access arch_prctl bind bpf brk capset chdir clone3 close connect dup2 epoll_create1 epoll_ctl epoll_wait execve
 exit_group fcntl fstat futex getcwd getdents64 geteuid getpeername getpid getrandom getrusage getsockname gettid ioctl
-listen lseek madvise mbind mmap mprotect mremap munmap newfstatat openat perf_event_open pipe2 prctl pread64 prlimit64
-read readlink recvfrom rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity seccomp sendto set_robust_list
-set_tid_address setgroups setresgid setresuid setsockopt socket socketpair sysinfo tgkill uname unlink write
+listen lseek madvise mbind mkdir mmap mprotect mremap munmap newfstatat openat perf_event_open pipe2 prctl pread64
+prlimit64 read readlink recvfrom renameat rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity seccomp sendto
+set_robust_list set_tid_address setgroups setresgid setresuid setsockopt socket socketpair sysinfo tgkill uname unlink
+unlinkat utimensat write
 """
 OPTIONAL = {"mbind"}  # a hint of the memory of NUMA nodes
 analyze = shutil.which("systemd-analyze")
@@ -88,6 +89,7 @@ def test_it_gives_what_dropping_privileges_needs() -> None:
     }
     assert settings("User") == []
     assert settings("NoNewPrivileges") == ["yes"]
+    assert (settings("CacheDirectory"), settings("CacheDirectoryMode")) == (["kmwatch"], ["0700"])  # see kept_code.py
     assert settings("Type") == ["notify"]
     assert settings("ExecReload") == ["kill -HUP $MAINPID"]
     assert "2 3 4" in settings("RestartPreventExitStatus")
