@@ -14,6 +14,26 @@
 #include "again.h"
 #include "held.h"
 
+/* STACKS is an enum stacks, the same for the whole recording. */
+static __always_inline bool wants_stack(struct ledger_key *key)
+{
+	if (STACKS == STACKS_NONE)
+		return false;
+	switch (key->kind) {
+	case KIND_PAGE_ALLOC:
+	case KIND_VMALLOC:
+	case KIND_IOREMAP:
+	case KIND_VMAP:
+	case KIND_PERCPU_ALLOC:
+		return true;
+	case KIND_KMALLOC:
+	case KIND_CACHE_ALLOC:
+		return STACKS == STACKS_ALL || key->failed || (STACKS == STACKS_SAMPLED && is_sampled());
+	default:
+		return false;
+	}
+}
+
 static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
 {
 	return wants_stack(key) ? stack_of(ctx, key->kind) : 0;

@@ -71,7 +71,7 @@ static __always_inline u64 object_id(u8 kind, u64 ptr)
 	return kind == KIND_PAGE_ALLOC || kind == KIND_PAGE_FREE ? PAGE_OBJECT | ptr : ptr;
 }
 
-/* An object is handed out; `again` where its allocation was reported before. With STACKS, by the stack at hand if any. */
+/* An object is handed out; `again` where its allocation was reported before. With HELD_STACKS, by the stack at hand if any. */
 static __always_inline void hold(void *ctx, struct ledger_key *key, u64 ptr, u64 requested, u32 stack, bool again)
 {
 	u64 id = object_id(key->kind, ptr);
@@ -93,7 +93,7 @@ static __always_inline void hold(void *ctx, struct ledger_key *key, u64 ptr, u64
 		if (row)
 			__sync_fetch_and_add(&row->unseen, 1ULL << now->bits);
 	}
-#ifdef STACKS
+#ifdef HELD_STACKS
 	if (ctx)
 		object.stack = stack_of(ctx, key->kind);
 #endif

@@ -10,15 +10,15 @@
 #include "large.h"
 #include "rows.h"
 #include "again.h"
-#ifdef STACKS
+#if defined(STACKS) || defined(HELD_STACKS)
 #include "stacks.h"
 #endif
+#include "stacked.h"
 #include "held.h"
 
-/* Stacks are those of objects that are held. */
 static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
 {
-#ifdef STACKS
+#if defined(STACKS) || defined(HELD_STACKS)
 	return stack_of(ctx, key->kind);
 #else
 	return 0;
@@ -59,25 +59,28 @@ static __always_inline int keep_kmalloc(void *ctx, u32 front, struct ledger_key 
 		take_back(front, first, requested);
 	row = find_row(front, key);
 	if (row) {
+		bool is_new = !row->count;
+
 		add(row, requested);
 		fill(row, requested, allocated);
+		sample_stack(ctx, key, is_new);
 	}
-	return 0;
-}
-
-static __always_inline int add_request(u32 front, struct ledger_key *key, u64 requested)
-{
-	struct ledger_value *row = find_row(front, key);
-
-	if (row)
-		add(row, requested);
 	return 0;
 }
 
 static __always_inline int keep_request(void *ctx, u32 front, struct ledger_key *key, u64 ptr, u64 requested)
 {
+	struct ledger_value *row;
+
 	hold(ctx, key, ptr, requested, 0, false);
-	return add_request(front, key, requested);
+	row = find_row(front, key);
+	if (row) {
+		bool is_new = !row->count;
+
+		add(row, requested);
+		sample_stack(ctx, key, is_new);
+	}
+	return 0;
 }
 
 static __always_inline int keep(void *ctx, u32 front, struct ledger_key *key, u64 ptr)
@@ -87,15 +90,24 @@ static __always_inline int keep(void *ctx, u32 front, struct ledger_key *key, u6
 	if (key->kind == KIND_PAGE_ALLOC)
 		hold(ctx, key, ptr, 0, 0, false);
 	row = find_row(front, key);
-	if (row)
-		row->count++;
+	if (!row)
+		return 0;
+	row->count++;
+	if (key->kind == KIND_PAGE_ALLOC)
+		sample_stack(ctx, key, row->count == 1);
 	return 0;
 }
 
 static __always_inline int keep_call(u32 stack, struct ledger_key *key, u64 ptr, u64 requested)
 {
+	struct ledger_value *row;
+
 	hold(NULL, key, ptr, requested, stack, false);
-	return add_request(NO_FRONT, key, requested);
+	row = find_row(NO_FRONT, key);
+	if (row)
+		add(row, requested);
+	add_stack(stack, key, 1);
+	return 0;
 }
 
 #include "observe.h"

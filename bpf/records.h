@@ -43,6 +43,13 @@ struct stack {
 	__u64 hash;       /* of the frames; number */
 };
 
+/* A row of the ledger and one of the stacks that led to it. */
+struct stacked_key {
+	struct ledger_key key;
+	__u32 stack;  /* number of the stack; number */
+	__u32 unused; /* keeps the size a multiple of eight; none */
+};
+
 /* Which events take their stack along. */
 enum stacks {
 	STACKS_NONE = 0,    /* none does */

@@ -24,26 +24,6 @@ static __always_inline bool is_sampled(void)
 	return !*turn;
 }
 
-/* STACKS is an enum stacks, the same for the whole recording. */
-static __always_inline bool wants_stack(struct ledger_key *key)
-{
-	if (STACKS == STACKS_NONE)
-		return false;
-	switch (key->kind) {
-	case KIND_PAGE_ALLOC:
-	case KIND_VMALLOC:
-	case KIND_IOREMAP:
-	case KIND_VMAP:
-	case KIND_PERCPU_ALLOC:
-		return true;
-	case KIND_KMALLOC:
-	case KIND_CACHE_ALLOC:
-		return STACKS == STACKS_ALL || key->failed || (STACKS == STACKS_SAMPLED && is_sampled());
-	default:
-		return false;
-	}
-}
-
 /* Number of the stack at hand, 0 where it cannot be had. A number is a hash, tried again where another stack has it. */
 static __always_inline u32 stack_of(void *ctx, u32 kind)
 {

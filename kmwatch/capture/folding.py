@@ -1,4 +1,4 @@
-"""Adding up the events of a capture: files in; out come rows (ledger.sql), sizes (sizes.sql), the held (held.sql)."""
+"""Adding up the events of a capture: files in; out come rows, stacks, sizes, and what is held, by .sql files."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from kmwatch.batch import KEY, ROW, Meta, Rows, Task, sized
+from kmwatch.batch import KEY, ROW, STACKED, Meta, Rows, Task, sized
 from kmwatch.capture.engine import connect, first_line
 from kmwatch.capture.layout import EVENTS, parquet
 from kmwatch.capture.pairing import Fate, held_of, moves
@@ -22,6 +22,7 @@ from kmwatch.schema import FILL_BUCKETS, Kind
 _TEXTS = Path(__file__).parent.parent
 _SQL = (_TEXTS / "ledger.sql").read_text(encoding="utf-8")
 _SIZES = (_TEXTS / "sizes.sql").read_text(encoding="utf-8")
+_STACKS = (_TEXTS / "stacks.sql").read_text(encoding="utf-8")
 _HELD = (_TEXTS / "held.sql").read_text(encoding="utf-8")
 _USABLE = """
 SELECT count(*) FROM events WHERE key < $keys AND requested >= 0 AND "time" IS NOT NULL AND task IS NOT NULL
@@ -31,6 +32,7 @@ _PAIRED = 1 << 22  # events whose pointers are paired in one query
 _NO_REQUEST = 0xFFFFFFFF
 ALWAYS = (-(1 << 62), 1 << 62)
 """The span of all events; nanoseconds."""
+_ONE_SLICE = (0, 1 << 62)
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,37 @@ class Folder:
         """Free everything."""
         self._database.close()
 
-    def fold(self, files: Iterable[Path], first: int = ALWAYS[0], end: int = ALWAYS[1], *, events: int) -> Rows:
+    def fold(
+        self,
+        files: Iterable[Path],
+        first: int = ALWAYS[0],
+        end: int = ALWAYS[1],
+        *,
+        events: int,
+        slices: tuple[int, int] = _ONE_SLICE,
+    ) -> tuple[Rows, Array]:
         """Rows of the ledger of all events in these files from `first` to before `end`, in nanoseconds.
 
+        With them comes the slice of each; `slices` are when the first begins and how long each is, in nanoseconds.
         Raises BadInputError where a file cannot be read, or they do not have so many `events` that can be used.
         """
+        paths, (origin, length) = [*files], slices
+        if not paths:
+            return np.zeros(0, ROW), np.zeros(0, np.int64)
+        found = self._grouped(_SQL, paths, first, end, events, origin=origin, length=length)
+        return self._rows(found), found["slice"]
+
+    def stacks(self, files: Iterable[Path], first: int = ALWAYS[0], end: int = ALWAYS[1], *, events: int) -> Rows:
+        """The stacks that the same events have (dtype STACKED); errors as of `fold`."""
         paths = [*files]
-        return self._rows(self._grouped(_SQL, paths, first, end, events)) if paths else np.zeros(0, ROW)
+        if not paths:
+            return np.zeros(0, STACKED)
+        found = self._grouped(_STACKS, paths, first, end, events)
+        rows = np.zeros(len(found["key"]), STACKED)
+        for name in KEY:
+            rows[name] = self._keys[name][found["key"]]
+        rows["stack"], rows["count"] = found["stack"], found["count"]
+        return rows
 
     def sizes(self, files: Iterable[Path], first: int = ALWAYS[0], end: int = ALWAYS[1], *, events: int) -> Array:
         """The sizes that kmalloc was asked for in the same events, dtype REQUEST; errors as of `fold`."""

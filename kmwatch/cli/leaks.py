@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kmwatch.cli.base import CONFIG, JSON, KINDS, SECONDS, Sample, cli, emit, examples, thresholds_of
-from kmwatch.cli.sources import Part, ledgers, open_source
+from kmwatch.cli.sources import Detail, Part, ledgers, open_source
 
 if TYPE_CHECKING:
     from kmwatch.ledger import Ledger
@@ -43,9 +43,10 @@ def leaks(source: str, duration: float, sample: int, kinds: str | None, most: in
     from kmwatch.sources.workload import Workload
     from kmwatch.views.leaks import build, render
 
+    hold = Hold(sample, stacks=True, sure=True)
     interval = min(max(duration / _LOOKS, _LEAST), _MOST)
     with Workload((), duration) as workload:
-        live = open_source(source, Part(kinds), interval, workload.finished, Hold(sample, stacks=True, sure=True))
+        live = open_source(source, Part(kinds), interval, workload.finished, Detail(hold))
         ledger = _watched(live, workload, duration, thresholds_of(config))
     data = build(ledger, grown(ledger))
     emit(data, as_json, lambda console: render(console, data, most))

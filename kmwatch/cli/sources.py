@@ -54,29 +54,41 @@ class Part:
             raise UsageError(f"{named[0]} needs a capture, `live` adds up all there is: `kmwatch record -o DIR` first")
 
 
+@dataclass(frozen=True)
+class Detail:
+    """What a source is to tell beside its rows.
+
+    hold: what is held: `live` as that says, others of every object; None for nothing. stacks: "none", "sampled" or
+    "all"; of others than `live` those that were recorded. sliced: when it happened, in slices that are small enough.
+    """
+
+    hold: "Hold | None" = None
+    stacks: str = "none"
+    sliced: bool = False
+
+
 def open_source(
     source: str,
     part: Part,
     interval: float = 1.0,
     until: Callable[[], bool] = lambda: False,
-    hold: "Hold | None" = None,
+    detail: Detail = Detail(),  # frozen
 ) -> Any:
-    """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none.
-
-    With `hold` it tells what is held: `live` as that says, and others of every object.
-    """
+    """The source, not yet entered; UsageError where there is none of this name, BadInputError where it is none."""
     if source == "live":
         part.refuse_live()
+        from kmwatch.schema import Stacks
         from kmwatch.sources.maps import LiveSource
         from kmwatch.sources.probes import parse_kinds
 
-        live = LiveSource(parse_kinds(part.kinds), interval, until, hold=hold)
+        stacks = Stacks[detail.stacks.upper()]
+        live = LiveSource(parse_kinds(part.kinds), interval, until, hold=detail.hold, stacks=stacks)
         say(live.notes)
         return live
     path = Path(source)
     if not path.exists():
         raise UsageError(f"there is no {source}: SOURCE is `live`, the directory of a capture, or a text to import")
-    return open_capture(path if path.is_dir() else _imported(path), part, outstanding=hold is not None)
+    return open_capture(path if path.is_dir() else _imported(path), part, detail)
 
 
 def _imported(file: Path) -> Path:
@@ -94,11 +106,12 @@ def _imported(file: Path) -> Path:
     return directory
 
 
-def open_capture(path: Path, part: Part, *, outstanding: bool = False) -> Any:
+def open_capture(path: Path, part: Part, detail: Detail = Detail()) -> Any:  # frozen
     """A capture, or the part of it that is wanted, not yet entered."""
     from kmwatch.capture.folding import Choice, matching
     from kmwatch.sources.capture import CaptureSource
     from kmwatch.sources.probes import parse_kinds
+    from kmwatch.timeline import SLICES
     from kmwatch.timespec import parse
 
     site, comm, cgroup = (matching(pattern) for pattern in (part.site, part.comm, part.cgroup))
@@ -108,7 +121,13 @@ def open_capture(path: Path, part: Part, *, outstanding: bool = False) -> Any:
         tasks=(comm or cgroup) and (lambda one: (not comm or comm(one.comm)) and (not cgroup or cgroup(one.cgroup))),
         by_task=_OF_TASKS.get(part.by or ""),
     )
-    source = CaptureSource(path, choice, outstanding=outstanding)
+    source = CaptureSource(
+        path,
+        choice,
+        outstanding=detail.hold is not None,
+        stacks=detail.stacks != "none",
+        slices=SLICES if detail.sliced else 0,
+    )
     source.limit(
         *(parse(text, source.meta.start, option) for text, option in ((part.begin, "--from"), (part.end, "--to")))
     )
@@ -122,11 +141,16 @@ def refuse_live_only(source: str, command: tuple[str, ...], duration: float | No
         raise UsageError(f"{what} goes with `live`: {source} has been recorded already")
 
 
-def ledgers(source: Any, opened: Callable[[], None], thresholds: "Thresholds | None" = None) -> Iterator["Ledger"]:
-    """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only."""
+def ledgers(
+    source: Any, opened: Callable[[], None], thresholds: "Thresholds | None" = None, *, sliced: bool = False
+) -> Iterator["Ledger"]:
+    """The ledger after each batch; `opened` is called when the source is watching. Ctrl-C ends the watching only.
+
+    With `sliced` it has a timeline.
+    """
     with source:
         say(source.notes)
-        ledger = _empty(source, thresholds)
+        ledger = _empty(source, thresholds, sliced=sliced)
         opened()
         for batch in source:
             ledger.add(batch)
@@ -134,17 +158,22 @@ def ledgers(source: Any, opened: Callable[[], None], thresholds: "Thresholds | N
 
 
 def whole_ledger(
-    source: Any, opened: Callable[[], None] = lambda: None, thresholds: "Thresholds | None" = None
+    source: Any,
+    opened: Callable[[], None] = lambda: None,
+    thresholds: "Thresholds | None" = None,
+    *,
+    sliced: bool = False,
 ) -> "Ledger":
-    """The ledger over all that a source gives."""
-    ledger = _empty(source, thresholds)
-    for last in ledgers(source, opened, thresholds):
+    """The ledger over all that a source gives; with `sliced` it has a timeline."""
+    ledger = _empty(source, thresholds, sliced=sliced)
+    for last in ledgers(source, opened, thresholds, sliced=sliced):
         ledger = last
     return ledger
 
 
-def _empty(source: Any, thresholds: "Thresholds | None") -> "Ledger":
+def _empty(source: Any, thresholds: "Thresholds | None", *, sliced: bool) -> "Ledger":
     from kmwatch.ledger import Ledger
     from kmwatch.thresholds import DEFAULTS
+    from kmwatch.timeline import Timeline
 
-    return Ledger(source.meta, thresholds or DEFAULTS)
+    return Ledger(source.meta, thresholds or DEFAULTS, Timeline(source.slice_length) if sliced else None)

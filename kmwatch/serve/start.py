@@ -48,7 +48,7 @@ def serve(config: ServeConfig, reread: Callable[[], ServeConfig], pipeline: Call
     context = tls.context(config)
     hold = Hold() if config.held else None
     kinds = parse_kinds(config.kinds)
-    source = LiveSource(kinds, patience=_MEASURED, restrained=True, again=Again.ALL, hold=hold)
+    source = LiveSource(kinds, restrained=_MEASURED, again=Again.ALL, hold=hold)
     sink = pipeline(source)
     # An address that is taken is known before anything is attached.
     server = Server(config.listen, context)

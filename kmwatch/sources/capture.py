@@ -1,15 +1,16 @@
 """A capture as a source: folded a few segments at a time, so that memory stays bounded whatever its length."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from kmwatch.batch import ROW, Batch, Cost, Trust
+from kmwatch.batch import ROW, STACKED, Batch, Cost, Rows, Trust
 from kmwatch.capture.folding import ALWAYS, Choice, Folder
 from kmwatch.capture.reader import Capture, SegmentFile
 from kmwatch.demand import Demand
@@ -29,15 +30,26 @@ class CaptureSource:
         path: the directory.
         choice: which events; all by default.
         outstanding: whether a last batch, without rows, tells what is held at the end.
+        stacks: whether batches tell the stacks of their events.
+        slices: into how many spans of equal length batches are split, at least; 0 for as few batches as can be.
 
     Raises BadInputError where it is no capture.
     """
 
-    def __init__(self, path: Path, choice: Choice | None = None, *, outstanding: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        choice: Choice | None = None,
+        *,
+        outstanding: bool = False,
+        stacks: bool = False,
+        slices: int = 0,
+    ) -> None:
         self.capture = Capture(path)
         self.meta = self.capture.meta
         self.notes: list[str] = []
         self._choice, self._outstanding = choice or Choice(), outstanding
+        self._stacks, self._slices = stacks, slices
         self._unreleased = without_releases(_recorded(self.capture)) if outstanding else frozenset()
         if self._unreleased:
             names = ", ".join(kind.name.lower() for kind in sorted(self._unreleased))
@@ -67,9 +79,12 @@ class CaptureSource:
         self._span = begin if begin > first else -_FOREVER, end if end < last else _FOREVER
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches of as many segments as fit in one query."""
+        """Batches of as many segments as fit in one query, or of a slice of their time each."""
         for taken in self._portions():
-            yield self.fold(taken, self._span)
+            if self._slices:
+                yield from self._sliced(taken)
+            else:
+                yield self.fold(taken, self._span)
         if self._outstanding and not self._stopped:
             yield self._held()
 
@@ -91,8 +106,41 @@ class CaptureSource:
         the segments that it touches.
         """
         part = self._part(segments, span)
-        rows = self._folder.fold(part.files, part.first, part.last, events=part.events)
-        return Batch(rows, part.start, part.seconds, part.trust, part.cost)
+        rows, _ = self._folder.fold(part.files, part.first, part.last, events=part.events)
+        return Batch(rows, part.start, part.seconds, part.trust, part.cost, stacked=self._stacked(part))
+
+    def _stacked(self, part: "_Part") -> Rows:
+        if not self._stacks:
+            return np.zeros(0, STACKED)
+        return self._folder.stacks(part.files, part.first, part.last, events=part.events)
+
+    @property
+    def slice_length(self) -> float:
+        """Seconds of a slice, where they are asked for."""
+        begin, end = self._bounds()
+        return max((end - begin) / max(self._slices, 1), 1e-6)
+
+    def _bounds(self) -> tuple[float, float]:
+        """Of all that is wanted; seconds since the start of the capture."""
+        begin, end = self._span or (-_FOREVER, _FOREVER)
+        first = min((segment.start for segment in self.capture.segments), default=0.0)
+        return max(begin, first), max(min(end, self.capture.seconds), first)
+
+    def _sliced(self, segments: tuple[SegmentFile, ...]) -> Iterator[Batch]:
+        """Batches of a slice each; doubt, cost and stacks come with the first."""
+        part, length, origin = self._part(segments, self._span), self.slice_length, self._bounds()[0]
+        lengths = round(origin * 1e9), round(length * 1e9)
+        rows, at = self._folder.fold(part.files, part.first, part.last, events=part.events, slices=lengths)
+        begin = part.start - self.meta.start
+        end = begin + part.seconds
+        first, last = int((begin - origin) / length + 1e-6), math.ceil((end - origin) / length - 1e-6)
+        # An event may lie a little outside of its segment's span.
+        at = np.clip(at, first, max(last - 1, first))
+        whole: dict[str, Any] = {"trust": part.trust, "cost": part.cost, "stacked": self._stacked(part)}
+        for number in range(first, max(last, first + 1)):
+            start, stop = max(begin, origin + number * length), min(end, origin + (number + 1) * length)
+            yield Batch(rows[at == number], self.meta.start + start, max(stop - start, 0.0), **whole)
+            whole = {}
 
     def _held(self) -> Batch:
         """What is held at the end of the span, of what was allocated in it; objects are followed from file to file."""

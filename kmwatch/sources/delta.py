@@ -5,9 +5,12 @@ from typing import Any
 import numpy as np
 
 from kmwatch import schema
+from kmwatch.events import Numbers
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _VALUE = schema.dtype("ledger_value")
+_STACKED = schema.dtype("stacked_key")
+_WORDS = _STACKED.itemsize // 8
 _SUMMED = ("count", "bytes_requested", "fill")
 _NO_REQUEST = 0xFFFFFFFF
 
@@ -43,6 +46,24 @@ class Readings:
         first = np.zeros(len(now), np.intp)
         first[slots] = np.arange(len(slots))
         return keys[first[changed]], gain[changed]
+
+
+class StackCounts:
+    """Remembers the last reading of the counts of stacks, which never go away and only grow."""
+
+    def __init__(self) -> None:
+        self._numbers = Numbers(_STACKED)
+        self._before = np.zeros(0, np.int64)
+
+    def gained(self, keys: Array, counts: Array) -> tuple[Array, Array]:
+        """The keys (struct stacked_key, each once) whose counts grew since the last call, and by how much."""
+        numbers = self._numbers.of(np.ascontiguousarray(keys).view(np.uint64).reshape(-1, _WORDS))
+        before = np.zeros(len(self._numbers), np.int64)
+        before[: len(self._before)] = self._before
+        gain = counts.ravel().astype(np.int64) - before[numbers]
+        before[numbers] += gain
+        self._before = before
+        return keys[gain != 0], gain[gain != 0]
 
 
 def _summed(slots: Array, values: Array, length: int) -> Array:

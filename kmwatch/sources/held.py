@@ -13,7 +13,6 @@ from kmwatch.batch import Meta
 from kmwatch.events import Numbers
 from kmwatch.held import BUCKETS, TALLY, Held, bucket_of, of_tallies
 from kmwatch.kernel.witnesses import Witnesses
-from kmwatch.schema import Stacks
 from kmwatch.sources.bpf import Array, Programs
 
 _KEY, _HELD, _RELEASED, _SAMPLE = (schema.dtype(name) for name in ("ledger_key", "held", "released", "sample"))
@@ -37,7 +36,7 @@ class Hold:
     def defines(self) -> dict[str, int]:
         """What the C file is compiled with."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return {"HELD_ROWS": rows(memory)} | ({"STACKS": Stacks.ALL} if self.stacks else {})
+        return {"HELD_ROWS": rows(memory)} | ({"HELD_STACKS": 1} if self.stacks else {})
 
 
 def rows(memory: int) -> int:

@@ -9,19 +9,20 @@ from typing import Any, Self
 import numpy as np
 
 from kmwatch import schema
-from kmwatch.batch import COUNTED, KEY, ROW, Batch, Cost, Rows, sized
+from kmwatch.batch import COUNTED, KEY, ROW, STACKED, Batch, Cost, Rows, sized
 from kmwatch.errors import NotPossibleError
 from kmwatch.events import KEY_TYPE
 from kmwatch.held import Held, with_releases
-from kmwatch.schema import KINDS, Kind
+from kmwatch.schema import KINDS, Kind, Stacks
 from kmwatch.sources.bpf import Programs
-from kmwatch.sources.delta import Readings
+from kmwatch.sources.delta import Readings, StackCounts
 from kmwatch.sources.held import HeldTable, Hold
 from kmwatch.sources.meter import Load
 from kmwatch.sources.running import Again, RunningKernel
 from kmwatch.sources.sampling import Sampling
 
 _KEY, _VALUE, _FRONT = (schema.dtype(name) for name in ("ledger_key", "ledger_value", "front_row"))
+_STACKED = schema.dtype("stacked_key")
 _TICK = 0.05  # seconds between two looks at whether to stop
 
 
@@ -33,10 +34,11 @@ class LiveSource:
         interval: seconds between two batches.
         until: asked all the time; True ends the iteration with one last batch, read after the programs have been
             detached, so that its counts are final.
-        patience: seconds for which the kernel measures what the programs cost, at least.
-        restrained: whether restrain() shall be possible.
+        restrained: where restrain() shall be possible, the seconds for which the kernel measures the programs' cost, at
+            least.
         again: which programs have a second copy; the price is another program for each of their events.
         hold: what to look at of what is held; None where that is not asked.
+        stacks: of which events stacks are counted: none, a sample, or all.
     """
 
     def __init__(
@@ -45,20 +47,21 @@ class LiveSource:
         interval: float = 1.0,
         until: Callable[[], bool] = lambda: False,
         *,
-        patience: float = 0.0,
-        restrained: bool = False,
+        restrained: float | None = None,
         again: Again = Again.NONE,
         hold: Hold | None = None,
+        stacks: Stacks = Stacks.NONE,
     ) -> None:
         kinds = with_releases(kinds) if hold else kinds
         self._interval, self._until, self._kinds = interval, until, kinds
-        self._kernel = RunningKernel(kinds, pointers=hold is not None, patience=patience)
+        self._kernel = RunningKernel(kinds, pointers=hold is not None, patience=restrained or 0.0)
         self._hold = hold
         if hold and hold.sure and again == Again.NONE:
             again = Again.RELEASES
         self._held: HeldTable | None = None
+        self._stacks, self._stacked = stacks, StackCounts()
         self.meta, self.notes = self._kernel.meta, self._kernel.notes
-        self._readings, self._restrained, self._again = Readings(), restrained, again
+        self._readings, self._restrained, self._again = Readings(), restrained is not None, again
         self._sampling: Sampling | None = None
         self.load = Load.nothing()
         """What the programs did in the last interval."""
@@ -66,6 +69,7 @@ class LiveSource:
 
     def __enter__(self) -> Self:
         defines = {"SAMPLING": 1} if self._restrained else {}
+        defines |= {"STACKS": self._stacks} if self._stacks else {}
         self._kernel.open("ledger.c", defines | (self._hold.defines() if self._hold else {}), self._again)
         if self._hold:
             self._held = HeldTable(self._kernel.programs, self._hold)
@@ -111,7 +115,21 @@ class LiveSource:
         if self._sampling:
             rows = sized(self._sampling.whole(rows, self.load.left_out), self.meta)
         cost = Cost(self.load.cost(), own)
-        return Batch(rows, start, seconds, self._kernel.trust(), cost, held=self._read_held())
+        held = self._read_held()
+        stacked = self._read_stacked()
+        return Batch(rows, start, seconds, self._kernel.trust(), cost, held=held, stacked=stacked)
+
+    def _read_stacked(self) -> Rows:
+        if not self._stacks:
+            return np.zeros(0, STACKED)
+        keys, counts = self._stacked.gained(*self._kernel.programs.read_hash("stacked", _STACKED, np.dtype("<u8")))
+        self._kernel.learn_stacks()
+        rows, named = np.zeros(len(keys), STACKED), self._named(keys["key"])
+        for name in KEY:
+            rows[name] = named[name]
+        rows["failed"] &= ~np.uint8(schema.SEEN_AGAIN)
+        rows["stack"], rows["count"] = keys["stack"], counts
+        return rows
 
     def _read_held(self) -> Held | None:
         if self._held is None:
@@ -167,6 +185,11 @@ class LiveSource:
         programs = self._kernel.programs
         used = self._used | ({"held": self._held.used} if self._held else {})
         return {name: (entries, programs.room(name)) for name, entries in used.items()}
+
+    @property
+    def slice_length(self) -> float:
+        """Seconds between two batches."""
+        return self._interval
 
     @property
     def attached(self) -> int:

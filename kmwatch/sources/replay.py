@@ -246,7 +246,8 @@ class ReplaySource:
                     trust.add(self._doubt(at))
         # Doubt and cost of a fold are those of whole segments; here each is to be told once.
         cost = self._cost(touched, begin, end)
-        batch = Batch(sums.rows, self.meta.start + begin, end - begin, trust, cost, fresh)
+        start = self.meta.start + begin
+        batch = Batch(sums.rows, start, end - begin, trust, cost, fresh, stacked=sums.stacked)
         return batch, told | frozenset(touched)
 
     def _pieces(self, touched: list[int]) -> Iterator[list[int]]:

@@ -43,7 +43,7 @@ def test_a_recording_loses_nothing_to_interrupts(workload: Workload) -> None:
 
 
 def test_a_ledger_with_copies_loses_nothing_to_interrupts(workload: Workload) -> None:
-    with LiveSource(frozenset(Kind), restrained=True, again=Again.ALL) as source:
+    with LiveSource(frozenset(Kind), restrained=0.0, again=Again.ALL) as source:
         workload.run("busy", 3)
         last = source.finish()
         missed, caught, others = seen(source._kernel)
@@ -55,7 +55,7 @@ def test_a_ledger_with_copies_loses_nothing_to_interrupts(workload: Workload) ->
 
 
 def test_copies_can_be_given_up(workload: Workload) -> None:
-    with LiveSource(frozenset(Kind), restrained=True, again=Again.ALL) as source:
+    with LiveSource(frozenset(Kind), restrained=0.0, again=Again.ALL) as source:
         with_copies = source.attached
         seen(source._kernel)
         source.restrain((), 0)

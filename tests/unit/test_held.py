@@ -282,7 +282,7 @@ def test_the_table_has_a_row_for_16_kib_of_memory(memory: int, number: int) -> N
 def test_stacks_are_compiled_in_where_they_are_wanted() -> None:
     without, with_stacks = Hold().defines(), Hold(stacks=True).defines()
 
-    assert set(with_stacks) - set(without) == {"STACKS"}
+    assert set(with_stacks) - set(without) == {"HELD_STACKS"}
     assert without["HELD_ROWS"] >= 1 << 16
 
 

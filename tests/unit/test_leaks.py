@@ -18,7 +18,7 @@ from kmwatch import __version__
 from kmwatch.batch import Batch, Cache, Meta
 from kmwatch.cli import cli
 from kmwatch.cli import leaks as command
-from kmwatch.cli.sources import Part
+from kmwatch.cli.sources import Detail, Part
 from kmwatch.held import Held, bounds
 from kmwatch.kernel.symbols import Site
 from kmwatch.leaks import Grown, grown
@@ -352,7 +352,7 @@ def test_the_command_gives_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_looks_sixty_times_or_as_often_as_it_may(
     duration: str, interval: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, (name, part, every, _, hold) = invoked(monkeypatch, "-d", duration, "--sample", "1/4", "--kinds", "kmalloc")
+    _, (name, part, every, _, detail) = invoked(monkeypatch, "-d", duration, "--sample", "1/4", "--kinds", "kmalloc")
 
     assert (name, part, every) == ("live", Part("kmalloc"), interval)
-    assert hold == Hold(2, stacks=True, sure=True)
+    assert detail == Detail(Hold(2, stacks=True, sure=True))
