@@ -1,10 +1,11 @@
-"""One browser for all, the pages that it opens, and what holds for every one of them: it is silent and fetches nothing."""
+"""One browser for all, and what holds for every page that it opens: it is silent and fetches nothing."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kmwatch.capture.layout import SAMPLE
 from tests.browser import made
 from tests.browser.driving import Driven
 from tests.browser.made import Made
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 Open = Callable[..., Driven]
-PATIENCE = 30_000  # milliseconds
+PATIENCE = 10_000  # milliseconds
 
 
 @pytest.fixture(scope="package")
@@ -31,7 +32,19 @@ def browser() -> Iterator["Browser"]:
 @pytest.fixture(scope="package")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The page of the bundled capture."""
-    return made.sample(tmp_path_factory.mktemp("sample"))
+    return made.by_command(SAMPLE, tmp_path_factory.mktemp("sample") / "sample.html")
+
+
+@pytest.fixture(scope="package")
+def hostile_names(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The page in which every name is a way out of some format."""
+    return made.of_hostile_names(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="package")
+def very_much(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The page of 5 000 sites and 100 000 stacks."""
+    return made.of_very_much(tmp_path_factory.mktemp("large"))
 
 
 @pytest.fixture
@@ -44,7 +57,7 @@ def opened(browser: "Browser") -> Iterator[Open]:
         own.set_default_timeout(PATIENCE)
         driven = Driven(own.new_page(), what.url)
         pages.append(driven)
-        driven.open(fragment)
+        driven.open(fragment, scripts=context.get("java_script_enabled", True))
         return driven
 
     yield open_page

@@ -13,11 +13,18 @@ PICTURES = ROOT / ".cache" / "browser"
 NUMBERS = ("count", "bytes_allocated", "bytes_wasted", "failures", "opportunistic_failures")
 """Columns of the table of sites that are numbers of the report."""
 
-_ROWS = """() => [...document.querySelectorAll('#sites-table tbody tr')].map(row => [row.id, Object.fromEntries(
-    [...row.querySelectorAll('[data-column]')].map(cell => [cell.dataset.column, cell.dataset.value]))])"""
+_ROWS = """() => {
+    const columns = [...document.querySelectorAll('#sites-table thead th')].map(head => head.dataset.column ?? 'more');
+    const told = cell => cell.dataset.value ?? (cell.querySelector('code') ?? cell).textContent;
+    return [...document.querySelectorAll('#sites-table tbody tr[id]')].map(
+        row => [row.id, Object.fromEntries([...row.cells].map((cell, at) => [columns[at], told(cell)]))]);
+}"""
+
+_FIRST_CHART = 50
+"""Pixels from the top of the time line's drawing to the middle of its first chart."""
 
 Row = tuple[str, dict[str, str]]
-"""A row of the table of sites: its id, and the value of each cell by column."""
+"""A row of the table of sites: its id, and the number or the words of each cell by column."""
 
 
 class Driven:
@@ -45,10 +52,11 @@ class Driven:
         """What it asked for beside itself."""
         return [url for url in self.requests if url.partition("#")[0] != self.url]
 
-    def open(self, fragment: str = "") -> None:
-        """Load it and wait until all is drawn."""
+    def open(self, fragment: str = "", *, scripts: bool = True) -> None:
+        """Load it and wait until all is drawn, which takes scripts."""
         self.page.goto(f"{self.url}#{fragment}" if fragment else self.url)
-        self.page.wait_for_selector('html[data-ready="true"]', state="attached")
+        if scripts:
+            self.page.wait_for_selector('html[data-ready="true"]', state="attached")
 
     def value(self, selector: str, name: str = "value") -> str:
         """A data attribute of an element."""
@@ -86,7 +94,7 @@ class Driven:
         chart.scroll_into_view_if_needed()
         box = chart.bounding_box()
         assert box
-        middle = box["y"] + box["height"] / 2
+        middle = box["y"] + _FIRST_CHART
         self.page.mouse.move(box["x"] + first * box["width"], middle)
         self.page.mouse.down()
         self.page.mouse.move(box["x"] + (first + last) / 2 * box["width"], middle, steps=4)

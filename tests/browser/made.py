@@ -1,23 +1,28 @@
 """Pages for the tests, with the ledger that each was made from."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from click.testing import CliRunner
 
 from kmwatch import __version__
-from kmwatch.capture.layout import SAMPLE
+from kmwatch.cli import cli
+from kmwatch.cli.sources import Detail, Part, open_source, whole_ledger
 from kmwatch.ledger import Ledger
 from kmwatch.rows import merged
 from kmwatch.rules import judge
-from kmwatch.sources.capture import CaptureSource
-from kmwatch.timeline import SLICES, Timeline
-from kmwatch.views import page, report
+from kmwatch.views import page
+from kmwatch.views.page.data import site_ids
+from kmwatch.views.report import build
+from tests.browser.driving import NUMBERS
 from tests.unit import hostile, large
 
-HOW = {"command": "kmwatch report capture --html report.html", "kmwatch": __version__, "made": "2026-01-01 00:00:00 UTC"}
+Sums = dict[str, dict[str, int]]
+"""Of each site of a report, by its id in the page: the numbers of its row."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,6 @@ class Made:
 
     file: Path
     ledger: Ledger
-    how: dict[str, Any]
 
     @property
     def url(self) -> str:
@@ -36,7 +40,13 @@ class Made:
     @cached_property
     def report(self) -> dict[str, Any]:
         """What `report --json` says of the same ledger."""
-        return report.build(self.ledger, judge(self.ledger))
+        return build(self.ledger, judge(self.ledger))
+
+    @cached_property
+    def slices(self) -> int:
+        """How many the time line has."""
+        assert self.ledger.timeline
+        return len(self.ledger.timeline.slices)
 
     def during(self, first: int, end: int) -> Ledger:
         """What happened from one slice to before another."""
@@ -44,34 +54,32 @@ class Made:
         return self.ledger.at(merged(np.concatenate(self.ledger.timeline.slices[first:end])))
 
 
-def written(directory: Path, ledger: Ledger, **how: str) -> Made:
-    """The page of a ledger, as the command writes it."""
-    told = {**HOW, **how}
-    file = directory / "report.html"
-    file.write_text(page.render(page.build(ledger, judge(ledger), told)), encoding="utf-8")
-    return Made(file, ledger, told)
+def sums(report: dict[str, Any]) -> Sums:
+    """The numbers of a report's sites."""
+    sites = report["sites"]
+    return {
+        f"site={name}": {each: one[each] for each in NUMBERS} for name, one in zip(site_ids(sites), sites, strict=True)
+    }
 
 
-def of_capture(capture: Path) -> Ledger:
-    """The ledger of a capture, with stacks and by slices."""
-    with CaptureSource(capture, stacks=True, slices=SLICES) as source:
-        ledger = Ledger(source.meta, timeline=Timeline(source.capture.seconds / SLICES))
-        for batch in source:
-            ledger.add(batch)
-    return ledger
-
-
-def sample(directory: Path) -> Made:
-    """The page of the bundled capture."""
-    return written(directory, of_capture(SAMPLE))
+def by_command(capture: Path, file: Path) -> Made:
+    """The page of a capture as the command writes it, and the ledger of the same capture."""
+    ran = CliRunner().invoke(cli, ["report", str(capture), "--html", str(file), "--json"], catch_exceptions=False)
+    made = Made(
+        file, whole_ledger(open_source(str(capture), Part(), detail=Detail(stacks="sampled", sliced=True)), sliced=True)
+    )
+    assert json.loads(ran.stdout)["sites"] == made.report["sites"]
+    return made
 
 
 def of_hostile_names(directory: Path) -> Made:
     """The page in which every name is a way out of some format."""
-    ledger = of_capture(hostile.capture(directory / "hostile.kmw"))
-    return written(directory, ledger, command=f"kmwatch report {hostile.NAMES['script']} --html x")
+    return by_command(hostile.capture(directory / "hostile.kmw"), directory / "hostile.html")
 
 
 def of_very_much(directory: Path) -> Made:
     """The page of 5 000 sites and 100 000 stacks."""
-    return written(directory, large.ledger())
+    ledger, file = large.ledger(), directory / "large.html"
+    how = {"command": "kmwatch report large.kmw --html large.html", "kmwatch": __version__, "made": 0.0}
+    file.write_text(page.render(page.build(ledger, judge(ledger), how)), encoding="utf-8")
+    return Made(file, ledger)
