@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 # A report that opened anything of the machine it runs on would end in a traceback.
 ELSEWHERE = """
 import sys
-import kmwatch.cli, kmwatch.cli.watching, kmwatch.sources.capture, kmwatch.views.report, kmwatch.rules
+import kmwatch.cli, kmwatch.cli.reporting, kmwatch.sources.capture, kmwatch.views.report, kmwatch.rules
 
 def refuse(event, arguments):
     if event == "open" and str(arguments[0]).startswith(("/proc", "/sys")):

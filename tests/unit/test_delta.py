@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kmwatch import schema
-from kmwatch.sources.delta import Array, Readings
+from kmwatch.sources.delta import Array, Readings, StackCounts
 
 KEY, VALUE = schema.dtype("ledger_key"), schema.dtype("ledger_value")
 
@@ -168,3 +168,20 @@ def test_gains_add_up_to_the_last_reading(seed: int) -> None:
         seen[gained_keys["site"].astype(np.int64) - 1] += gained["count"].astype(np.int64)
         assert (gained["count"] > 0).all()
     assert seen.tolist() == truth.tolist()
+
+
+def stack_keys(*stacks: int) -> Array:
+    made = np.zeros(len(stacks), schema.dtype("stacked_key"))
+    made["stack"] = stacks
+    return made
+
+
+def test_counts_of_stacks_gain_what_they_grew_by() -> None:
+    """The kernel gives them in any order."""
+    counts = StackCounts()
+    gained = []
+    for stacks, values_now in (((), ()), ((5, 9), (1, 127)), ((9, 7, 5), (254, 1, 1)), ((5, 7, 9), (1, 1, 254))):
+        keys_now, gain = counts.gained(stack_keys(*stacks), np.array(values_now, "<u8").reshape(-1, 1))
+        gained.append(dict(zip(keys_now["stack"].tolist(), gain.tolist(), strict=True)))
+
+    assert gained == [{}, {5: 1, 9: 127}, {9: 127, 7: 1}, {}]

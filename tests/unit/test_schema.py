@@ -36,7 +36,14 @@ def test_a_row_takes_32_and_64_bytes() -> None:
 
 
 def test_a_struct_of_structs_has_them_one_after_the_other() -> None:
-    assert sorted(STRUCTS.keys() - BODIES.keys()) == ["event", "free_lists", "front_row", "held", "ring_record", "stacked_key"]
+    assert sorted(STRUCTS.keys() - BODIES.keys()) == [
+        "event",
+        "free_lists",
+        "front_row",
+        "held",
+        "ring_record",
+        "stacked_key",
+    ]
     assert schema.dtype("front_row").itemsize == 96
     assert [schema.dtype("front_row").fields[name][1] for name in ("key", "value")] == [0, 32]
 

@@ -1,0 +1,86 @@
+"""The page as plain data: the report itself, and what its charts draw."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from kmwatch.findings import PAGE_ALLOCATOR, RUN, Found
+from kmwatch.ledger import MAPPINGS, SITE, Array, Ledger
+from kmwatch.views import report
+from kmwatch.views.page import flame, slices
+from kmwatch.watermarks import atomic_headroom
+
+_TELLING = ("kind", "gfp_mask", "context")  # what evidence has of a site, beside its name
+_SECTIONS = {RUN: "trust", PAGE_ALLOCATOR: "zones"}
+
+
+def build(ledger: Ledger, findings: Sequence[Found], how: dict[str, Any]) -> dict[str, Any]:
+    """The page as plain data.
+
+    how: `command` (the command line), `kmwatch` (the version), `made` (when; text). report: the report as it is
+    published; `ids` and `sleeping` go by its sites, `links` (where each leads in the page, None for nowhere) by its
+    findings. The rest is what charts draw; all that is there by time is in `timeline`.
+    """
+    told = report.build(ledger, findings)
+    ids = site_ids(told["sites"])
+    sites = ledger.sites()
+    return {
+        "how": how,
+        "report": told,
+        "ids": ids,
+        "sleeping": _sleeping(ledger, sites),
+        "links": [_link(each, told["sites"], ids) for each in told["findings"]],
+        "mappings": [kind.name.lower() for kind in MAPPINGS],
+        "timeline": slices.build(ledger, sites),
+        "flame": flame.build(ledger),
+        "memory": _memory(ledger),
+    }
+
+
+def site_ids(sites: list[dict[str, Any]]) -> list[str]:
+    """A name for each site of a report, the same in every report of that kernel; each once."""
+    seen: Counter[str] = Counter()
+    names = []
+    for each in sites:
+        module = f"[{each['module']}]" if each["module"] else ""
+        order = None if each["order"] is None else f"order-{each['order']}"
+        node = None if each["node"] is None else f"node-{each['node']}"
+        more = (each["cache"], order, each["zone"], node, each["migratetype"], "+".join(each["via"]))
+        parts = (each["kind"], each["site"] + module, each["gfp_mask"], each["context"], *filter(None, more))
+        name = "/".join(parts)
+        seen[name] += 1
+        # Two caches can share a name.
+        names.append(name if seen[name] == 1 else f"{name}/{seen[name]}")
+    return names
+
+
+def _sleeping(ledger: Ledger, sites: Array) -> list[int]:
+    """The sites that may sleep where that is a bug."""
+    kinds = tuple({*ledger.rows["kind"].tolist()})
+    groups = ledger.groups(*SITE, "sleeping_in_atomic", kinds=kinds)
+    wrong = slices.keys(groups[groups["sleeping_in_atomic"]])
+    return [at for at, key in enumerate(slices.keys(sites)) if key in set(wrong)]
+
+
+def _link(finding: dict[str, Any], sites: list[dict[str, Any]], ids: list[str]) -> str | None:
+    """The fragment of what a finding is about: the first of the sites that its evidence fits."""
+    if finding["site"] in _SECTIONS:
+        return _SECTIONS[finding["site"]]
+    evidence = {name: finding["evidence"][name] for name in _TELLING if name in finding["evidence"]}
+    for wanted in (evidence, {}):
+        for each, name in zip(sites, ids, strict=True):
+            label = f"{each['site']} [{each['module']}]" if each["module"] else each["site"]
+            if label == finding["site"] and all(each[column] == value for column, value in wanted.items()):
+                return f"site={name}"
+    return None
+
+
+def _memory(ledger: Ledger) -> dict[str, Any]:
+    """The zones when they were last looked at, in pages; headroom: further GFP_ATOMIC blocks by order."""
+    meta = ledger.meta
+    return {
+        "page_size": meta.limits.page_size,
+        "zones": [asdict(zone) for zone in meta.memory],
+        "headroom": list(atomic_headroom(tuple(meta.memory), meta.gfp, meta.host.kernel)) if meta.memory else [],
+    }
