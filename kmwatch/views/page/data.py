@@ -7,6 +7,7 @@ from typing import Any
 
 from kmwatch.findings import PAGE_ALLOCATOR, RUN, Found
 from kmwatch.ledger import MAPPINGS, SITE, Array, Ledger
+from kmwatch.units import printable
 from kmwatch.views import report
 from kmwatch.views.page import flame, slices
 from kmwatch.watermarks import atomic_headroom
@@ -18,7 +19,7 @@ _SECTIONS = {RUN: "trust", PAGE_ALLOCATOR: "zones"}
 def build(ledger: Ledger, findings: Sequence[Found], how: dict[str, Any]) -> dict[str, Any]:
     """The page as plain data.
 
-    how: `command` (the command line), `kmwatch` (the version), `made` (when; text). report: the report as it is
+    how: `command` (the command line), `made` (when, in seconds since the epoch). report: the report as it is
     published; `ids` and `sleeping` go by its sites, `links` (where each leads in the page, None for nowhere) by its
     findings. The rest is what charts draw; all that is there by time is in `timeline`.
     """
@@ -48,7 +49,7 @@ def site_ids(sites: list[dict[str, Any]]) -> list[str]:
         node = None if each["node"] is None else f"node-{each['node']}"
         more = (each["cache"], order, each["zone"], node, each["migratetype"], "+".join(each["via"]))
         parts = (each["kind"], each["site"] + module, each["gfp_mask"], each["context"], *filter(None, more))
-        name = "/".join(parts)
+        name = printable("/".join(parts))
         seen[name] += 1
         # Two caches can share a name.
         names.append(name if seen[name] == 1 else f"{name}/{seen[name]}")

@@ -10,14 +10,15 @@ from kmwatch.views.page import parts
 from kmwatch.views.page.packing import packed
 
 _ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("data", "words", "state", "charts", "timeline", "flame", "sizes", "heat", "zones", "sites", "main")
+_NAMES = "data words state findings charts timeline flame sizes heat zones sites main"
+SCRIPTS = tuple(f"{name}.js" for name in _NAMES.split())
 """The page's own scripts, in the order in which they are put together."""
 
 
 def render(data: dict[str, Any]) -> str:
     """The whole file. Nothing in it is fetched from anywhere; a browser runs only the two scripts of kmwatch."""
     vendor = _asset("vendor.min.js")
-    script = '"use strict";\n' + "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+    script = '"use strict";\n' + "\n".join(_asset(name) for name in SCRIPTS)
     return Template(_asset("page.html")).substitute(
         policy=_policy(vendor, script),
         title=parts.title(data),

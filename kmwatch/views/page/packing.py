@@ -5,7 +5,10 @@ import gzip
 import json
 from typing import Any
 
+from kmwatch.views.page.parts import FIRST
+
 _COUNTED = ("bytes_requested", "bytes_allocated")
+_FINDING = ("rule", "name", "severity", "confidence", "site", "message", "advice", "saving_bytes_per_second")
 
 
 def packed(data: dict[str, Any]) -> str:
@@ -22,6 +25,8 @@ def packed(data: dict[str, Any]) -> str:
         | {"share": [float(f"{share:.12g}") for share in weights["share"]]},
     }
     sites = _columns(data["report"]["sites"])
+    pairs = zip(data["report"]["findings"], data["links"], strict=True)
+    findings = [{name: each[name] for name in _FINDING} | {"link": link} for each, link in pairs][FIRST:]
     small = {
         "span": data["report"]["span"],
         "ids": data["ids"],
@@ -31,6 +36,7 @@ def packed(data: dict[str, Any]) -> str:
         "timeline": timeline,
         "flame": flame,
         "memory": data["memory"],
+        "findings": _columns(findings),
     }
     text = json.dumps(small, separators=(",", ":"), allow_nan=False)
     # No time in it: the same data makes the same file.

@@ -1,6 +1,7 @@
-"""The parts of the page that can be read without JavaScript. Every text that is not kmwatch's own goes through `text`."""
+"""The parts of the page that can be read without JavaScript. A text that is not kmwatch's own goes through `text`."""
 
 import html
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from kmwatch.findings import SEVERITIES
 from kmwatch.units import number, printable, seconds, size
 
 FIRST = 20
-"""Sites that stand in the file as a table, for readers without JavaScript."""
+"""Sites, and findings, that stand in the file for readers without JavaScript."""
 
 _SITE_COLUMNS = ("count", "bytes_allocated", "bytes_wasted", "failures", "opportunistic_failures")
 _TRUST = {
@@ -46,7 +47,7 @@ def verdict(data: dict[str, Any]) -> str:
         ("Allocated", size(totals["bytes_allocated"]), f"{size(totals['bytes_allocated'] / took)}/s"),
         ("Never asked for", size(totals["bytes_wasted"]), f"{share:.1%} of what was allocated"),
         ("Allocations", number(totals["allocations"]), f"{number(totals['frees'])} frees"),
-        ("Failures", number(failures["real"]), f"and {number(failures['opportunistic'])} that the caller expects"),
+        ("Failures", number(failures["real"]), f"{number(failures['opportunistic'])} more that callers expect"),
     )
     facts = {
         "Host": f"{host['hostname']}, {host['cpus']} CPU{'s' if host['cpus'] != 1 else ''}",
@@ -60,37 +61,39 @@ def verdict(data: dict[str, Any]) -> str:
         for name, value, more in cards
     )
     return (
-        f'<p class="sentence">{text(sentence(data))}</p><dl class="facts">{shown}</dl><div class="cards">{boxes}</div>'
+        # A number stays in one line.
+        f'<p class="sentence">{re.sub(r"(?<=[0-9]) (?=[0-9])", "&nbsp;", text(sentence(data)))}</p>'
+        f'<dl class="facts">{shown}</dl><div class="cards">{boxes}</div>'
     )
 
 
 def sentence(data: dict[str, Any]) -> str:
     """What to know if nothing else is read."""
     report = data["report"]
-    found, events = report["findings"], number(report["trust"]["events"])
+    found = report["findings"]
     if not report["trust"]["events"]:
         return "No event was seen, so nothing can be said."
     missed = report["trust"]["lost"] + report["trust"]["map_full"]
     doubt = f" {number(missed)} events were missed." if missed else ""
     if not found:
-        return f"No rule found anything wrong in {events} events.{doubt}"
+        return f"No rule found anything wrong in {number(report['trust']['events'])} events.{doubt}"
     counts = Counter(each["severity"] for each in found)
     told = [f"{number(counts[s])} {s}{'s' if counts[s] != 1 else ''}" for s in SEVERITIES if counts[s]]
     worst = min(found, key=lambda each: SEVERITIES.index(each["severity"]))
     listed = " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
-    return f"“{worst['name']}” at {worst['site']} is the first of {listed} in {events} events.{doubt}"
+    first = ", first of all" if len(found) > 1 else ":"
+    return f"{listed}{first} {worst['name']} at {worst['site']}.{doubt}"
 
 
 def findings(data: dict[str, Any]) -> str:
-    """All findings, each with its advice, its rule and a link to its site."""
+    """The first findings, each with its advice, its rule and a link to its site; assets/findings.js adds the rest."""
     found = data["report"]["findings"]
     if not found:
         return '<p class="empty">No rule found anything.</p>'
-    pairs = zip(found, data["links"], strict=True)
-    rows = [_finding(each, link) for each, link in pairs]
-    first, rest = rows[:FIRST], rows[FIRST:]
-    more = f"<details><summary>{number(len(rest))} more</summary><ol>{''.join(rest)}</ol></details>" if rest else ""
-    return f"<ol>{''.join(first)}</ol>{more}"
+    rows = [_finding(each, link) for each, link in zip(found[:FIRST], data["links"], strict=False)]
+    rest = len(found) - len(rows)
+    more = f'<details id="findings-more"><summary>{number(rest)} more</summary><ol></ol></details>' if rest else ""
+    return f"<ol>{''.join(rows)}</ol>{more}"
 
 
 def _finding(finding: dict[str, Any], link: str | None) -> str:
@@ -124,7 +127,7 @@ def _site(site: dict[str, Any], name: str) -> str:
     module = f' <span class="module">[{text(site["module"])}]</span>' if site["module"] else ""
     what = site["cache"] or (f"order {site['order']}" if site["order"] else "")
     place = f"<code>{text(site['site'])}</code>{module}" + (f" <small>{text(what)}</small>" if what else "")
-    words = (site["kind"], place, text(site["gfp"]), text(site["context"]))
+    words = (site["kind"], place, _breakable(site["gfp"]), _breakable(site["context"]))
     cells = "".join(f"<td>{word}</td>" for word in words)
     shown = {"bytes_allocated": size, "bytes_wasted": size}
     numbers = "".join(
@@ -135,6 +138,11 @@ def _site(site: dict[str, Any], name: str) -> str:
     return f'<tr id="site={html.escape(name)}">{cells}{numbers}<td></td></tr>'
 
 
+def _breakable(words: str) -> str:
+    """A text that may go to the next line behind `|` and `+`."""
+    return re.sub(r"([|+])", r"\1<wbr>", text(words))
+
+
 def zones(data: dict[str, Any]) -> str:
     """The zones when they were last looked at."""
     memory = data["memory"]
@@ -143,7 +151,7 @@ def zones(data: dict[str, Any]) -> str:
     page, known = memory["page_size"], memory["zones"]
     orders = max(len(zone["blocks"]) for zone in known)
     head = "".join(f"<th scope='col'>{name}</th>" for name in ("node", "zone", "free", "min", "low", "high", "managed"))
-    head += "".join(f"<th scope='col'>{order}</th>" for order in range(orders))
+    head += "".join(f"<th scope='col' class='number'>{order}</th>" for order in range(orders))
     rows = ""
     for zone in known:
         bytes_of = "".join(
@@ -156,8 +164,8 @@ def zones(data: dict[str, Any]) -> str:
     return (
         "<p>Free memory by zone when it was last looked at, free blocks by order, and how many further GFP_ATOMIC "
         "blocks of each order would be given out, nothing freed and nothing reclaimed.</p>"
-        f'<div class="scroll"><table id="zones-memory"><thead><tr>{head}</tr></thead><tbody>{rows}{last * bool(room)}'
-        "</tbody></table></div>"
+        f'<div class="scroll"><table id="zones-memory" class="dense"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}{last * bool(room)}</tbody></table></div>"
     )
 
 
@@ -181,7 +189,8 @@ def trust(data: dict[str, Any]) -> str:
         for name, count in coverage["events"].items()
     )
     return (
-        (f'<ul class="doubts">{doubts}</ul>' if doubts else "<p>Nothing is known to be missing.</p>")
+        (f'<ul class="doubts">{doubts}</ul>' if doubts else "")
+        + "<p>Nothing is known to be missing.</p>" * (not doubts and not told["lost"] and not told["map_full"])
         + f'<div class="columns"><div><h3>Losses, in events</h3><table>{numbers}</table></div>'
         f"<div><h3>Events by kind</h3><table>{events}</table></div></div>"
         f"<p>How the context is seen: {text(coverage['context'])}.</p>"
@@ -195,8 +204,8 @@ def how(data: dict[str, Any], libraries: list[str], licences: str) -> str:
     spent = f"{cost['kernel_cpu_seconds']:.2f} s of CPU time in the kernel, {cost['own_cpu_seconds']:.2f} s in kmwatch"
     facts = {
         "Command": f"<code>{text(made['command'])}</code>",
-        "kmwatch": text(made["kmwatch"]),
-        "Made": text(made["made"]),
+        "kmwatch": text(data["report"]["kmwatch"]),
+        "Made": text(_when(made["made"])),
         "Form of the data": text(data["report"]["schema"]),
         "Cost": text(spent),
     }

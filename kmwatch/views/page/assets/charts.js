@@ -2,6 +2,7 @@
 
 const drawings = [];
 
+const font = () => getComputedStyle(document.body).fontFamily;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 /** Something that is drawn into an element, and again where the width or the theme changes. */
@@ -37,7 +38,7 @@ function chart(id, height, option) {
     place.style.height = `${typeof height === "function" ? height() : height}px`;
     made ??= vendor.init(place, null, { renderer: "svg" });
     made.resize();
-    made.setOption({ animation: false, textStyle: { fontFamily: "inherit", color: colour("ink") }, ...told }, true);
+    made.setOption({ animation: false, textStyle: { fontFamily: font(), color: colour("ink") }, ...told }, true);
     place.chart = made;
   });
 }
@@ -48,7 +49,7 @@ const tooltip = (formatter, more = {}) => ({
   confine: true,
   backgroundColor: colour("paper"),
   borderColor: colour("line"),
-  textStyle: { color: colour("ink"), fontSize: 12, fontFamily: "inherit" },
+  textStyle: { color: colour("ink"), fontSize: 12, fontFamily: font() },
   formatter: (given) => formatter(given),
   ...more,
 });
@@ -59,6 +60,12 @@ const axisStyle = () => ({
   axisLabel: { color: colour("soft"), fontSize: 11, hideOverlap: true },
   splitLine: { lineStyle: { color: colour("line"), opacity: 0.6 } },
 });
+
+/** An axis of bytes with round steps: powers of two. @param {number} most */
+function byteAxis(most, parts) {
+  const interval = 2 ** Math.ceil(Math.log2(Math.max(most / parts, 1)));
+  return { interval, max: Math.max(Math.ceil(most / interval), 1) * interval };
+}
 
 /** What a chart says to who does not see it; series may have patterns. */
 const told = (description) => ({ enabled: true, label: { description }, decal: { show: true, decals: ["none"] } });

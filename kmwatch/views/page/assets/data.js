@@ -15,14 +15,21 @@ function fromSparse(sparse, length) {
   return column;
 }
 
-/** Columns to rows. @returns {Site[]} */
+/** Columns to rows. */
+function fromColumns(columns) {
+  const [any] = Object.values(columns);
+  return (any ? (any.at ?? any.values) : []).map((_, index) => {
+    const row = {};
+    for (const [name, { values, at }] of Object.entries(columns)) row[name] = values[at ? at[index] : index];
+    return row;
+  });
+}
+
+/** @returns {Site[]} */
 function unpackSites(raw) {
   const sleeping = new Set(raw.sleeping);
-  return raw.ids.map((id, index) => {
-    const site = { id, index, sleeping: sleeping.has(index) };
-    for (const [name, column] of Object.entries(raw.sites)) {
-      site[name] = column.values[column.at ? column.at[index] : index];
-    }
+  return fromColumns(raw.sites).map((row, index) => {
+    const site = { ...row, id: raw.ids[index], index, sleeping: sleeping.has(index) };
     site.label = site.module ? `${site.site} [${site.module}]` : site.site;
     site.mapping = raw.mappings.includes(site.kind);
     return site;
@@ -64,5 +71,5 @@ async function unpack() {
   const raw = JSON.parse(await new Response(stream).text());
   const sites = unpackSites(raw);
   const timeline = { ...raw.timeline, rows: unpackSlices(raw.timeline.sites, sites) };
-  return { sites, timeline, flame: unpackFlame(raw.flame), memory: raw.memory, span: raw.span };
+  return { sites, timeline, flame: unpackFlame(raw.flame), findings: fromColumns(raw.findings) };
 }

@@ -88,6 +88,7 @@ class Flame {
       return;
     }
     this.place.replaceChildren();
+    this.place.dataset.layout = this.layout.value;
     const percents = (d) => (d.parent ? `, ${percent(d.data.value, root.value)}` : "");
     const name = (d) => (d.data.module ? `${d.data.name} [${d.data.module}]` : d.data.name);
     this.graph = vendor

@@ -1,6 +1,7 @@
 // With which GFP flags memory was asked for, and where the CPU was; what may sleep where it must not.
 
 const MOST_FLAGS = 24; // rows; the others are one
+const HEAT_FOOT = 116; // px, for the names of contexts
 
 /** Cells by flags and context, the busiest flags last, and what may sleep where that is a bug. */
 function heatCells(model, range) {
@@ -30,18 +31,20 @@ function heatCells(model, range) {
 
 function heatOption({ rows, columns, cells }, width) {
   const narrow = width < 600;
+  const room = (width - (narrow ? 138 : 338)) / columns.length;
+  const slanted = columns.some((name) => name.length * 6.5 > room);
   const axis = axisStyle();
   const names = { ...axis.axisLabel, overflow: "truncate", interval: 0, hideOverlap: false };
   const most = Math.max(...cells.map((cell) => cell.count));
   const depth = (count) => Math.log10(count + 1);
   return {
     aria: told(`Allocations by ${rows.length} sets of GFP flags and ${columns.length} contexts`),
-    grid: { left: narrow ? 130 : 330, right: 8, top: 8, bottom: narrow ? 110 : 64 },
+    grid: { left: narrow ? 130 : 330, right: 8, top: 8, bottom: slanted ? HEAT_FOOT : 30 },
     xAxis: {
       ...axis,
       type: "category",
       data: columns.map((name) => plain(name, 60)),
-      axisLabel: { ...names, rotate: narrow || columns.length > 6 ? 40 : 0, width: narrow ? 110 : 150 },
+      axisLabel: { ...names, rotate: slanted ? 40 : 0, width: 150 },
     },
     yAxis: {
       ...axis,
@@ -92,7 +95,7 @@ function drawHeat(model, range) {
       ? `⚠ ${number(wrong)} allocations may sleep where the CPU is atomic: marked red, “sleeps”.`
       : "No allocation may sleep where the CPU is atomic.";
   };
-  const height = () => shape.rows.length * 26 + (byId("heat-chart").clientWidth < 600 ? 124 : 78);
+  const height = () => shape.rows.length * 26 + HEAT_FOOT + 10;
   const draw = chart("heat-chart", height, (width) => {
     shape = heatCells(model, range);
     return shape.cells.length ? heatOption(shape, width) : "No allocation in this span.";

@@ -28,6 +28,7 @@ async function start() {
   const model = await unpack();
   const range = new Range(model);
   wireTheme();
+  addFindings(model.findings);
   drawTimeline(model, range);
   new Flame(model, range);
   drawSizes(model, range);

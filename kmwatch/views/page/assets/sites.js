@@ -81,12 +81,12 @@ class Sites {
   row(site) {
     const { sums } = this.range;
     const row = element("tr", { id: `site=${site.id}` });
-    const place = element("a", { href: fragment.link(site.id) }, element("code", {}, plain(site.site)));
+    const place = element("a", { href: fragment.link(row.id) }, element("code", {}, plain(site.site)));
     const where = element("td", {}, place);
     if (site.module) where.append(" ", element("span", { class: "module" }, `[${plain(site.module)}]`));
     const what = site.cache ?? (site.order ? `order ${site.order}` : "");
     if (what) where.append(" ", element("small", {}, plain(what)));
-    row.append(element("td", {}, site.kind), where, element("td", {}, plain(site.gfp)), element("td", {}, plain(site.context)));
+    row.append(element("td", {}, site.kind), where, element("td", {}, ...breakable(site.gfp)), element("td", {}, ...breakable(site.context)));
     for (const name of NUMBERS) {
       const value = sums[name][site.index];
       const cell = { class: "number", "data-column": name, "data-value": value };
@@ -99,7 +99,7 @@ class Sites {
 
   /** Allocations and failures of a site by slice, as a line. */
   spark(site) {
-    const [wide, high] = [100, 20];
+    const [wide, high] = [80, 20];
     const { rows, seconds: lengths } = this.model.timeline;
     const values = new Array(Math.max(lengths.length, 2)).fill(0);
     const [first, last] = this.rowsOf[site.index] ?? [0, 0];

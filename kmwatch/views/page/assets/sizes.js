@@ -21,7 +21,12 @@ function bytesOption(sums) {
     legend: { top: 0, right: 0, textStyle: { color: colour("ink") }, selectedMode: false },
     grid: { left: 68, right: 8, top: 30, bottom: 28 },
     xAxis: { ...axis, type: "category", data: sums.map((sum) => number(sum.size)) },
-    yAxis: { ...axis, type: "value", axisLabel: { ...axis.axisLabel, formatter: (value) => size(value) } },
+    yAxis: {
+      ...axis,
+      type: "value",
+      axisLabel: { ...axis.axisLabel, formatter: (value) => size(value) },
+      ...byteAxis(Math.max(...sums.map((sum) => sum.bytes_allocated)), 4),
+    },
     tooltip: tooltip(
       ([{ dataIndex }]) => {
         const { size: of, count, bytes_requested: asked, bytes_allocated: got } = sums[dataIndex];
@@ -52,7 +57,7 @@ function requestsOption(bars) {
     aria: told(`Requests of ${bars.length} ranges of size`),
     grid: { left: 68, right: 8, top: 12, bottom: 28 },
     xAxis: { ...axis, type: "category", data: bars.map((bar) => `≤ ${number(bar.upto)}`) },
-    yAxis: { ...axis, type: "value", axisLabel: { ...axis.axisLabel, formatter: (value) => short(value) } },
+    yAxis: { ...axis, type: "value", splitNumber: 4, minInterval: 1, axisLabel: { ...axis.axisLabel, formatter: (value) => short(value) } },
     tooltip: tooltip(
       ([{ dataIndex }]) => {
         const { count, of, upto } = bars[dataIndex];

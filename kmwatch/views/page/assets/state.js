@@ -56,15 +56,17 @@ const fragment = {
     return { site: told.get("site"), from: told.get("from"), to: told.get("to") };
   },
 
-  link(id) {
-    return `#site=${encodeURIComponent(id).replaceAll("%2F", "/")}`;
+  /** @param {string} target a section, or `site=ID` */
+  link(target) {
+    const [name, ...rest] = target.split("=");
+    return rest.length ? `#${name}=${encodeURIComponent(rest.join("=")).replaceAll("%2F", "/")}` : `#${name}`;
   },
 
   /** @param {Range} range */
   write(range) {
     const { site } = fragment.read();
     const parts = [];
-    if (site !== null) parts.push(fragment.link(site).slice(1));
+    if (site !== null) parts.push(fragment.link(`site=${site}`).slice(1));
     if (!range.whole) parts.push(`from=${range.from}`, `to=${range.to}`);
     if (parts.length || /^#(site|from)=/.test(location.hash)) {
       history.replaceState(null, "", parts.length ? `#${parts.join("&")}` : location.pathname + location.search);

@@ -52,12 +52,12 @@ function timelineOption(model, range, rows, width) {
   const left = width < 500 ? 56 : 76;
   return {
     aria: told(`${rows.map((row) => row.name).join(", ")} in ${lengths.length} slices of time`),
-    grid: rows.map((_, at) => ({ left, right: 8, top: 22 + at * 96, height: 64 })),
+    grid: rows.map((_, at) => ({ left, right: 8, top: 30 + at * 104, height: 60 })),
     xAxis: rows.map((_, at) => ({
       ...axisStyle(),
       type: "category",
       gridIndex: at,
-      data: starts.map(seconds),
+      data: starts.map((start) => moment(start, length)),
       axisLabel: { ...axisStyle().axisLabel, show: at === rows.length - 1 },
     })),
     yAxis: rows.map((row, at) => ({
@@ -66,9 +66,11 @@ function timelineOption(model, range, rows, width) {
       gridIndex: at,
       name: row.name,
       nameLocation: "end",
-      nameGap: 6,
+      nameGap: 14,
       nameTextStyle: { color: colour("soft"), align: "left", padding: [0, 0, 0, -left + 8] },
       splitNumber: 2,
+      minInterval: 1,
+      ...(row.shown === size ? byteAxis(Math.max(...Object.values(row.series)[0]), 2) : {}),
       axisLabel: { ...axisStyle().axisLabel, formatter: (value) => row.shown(value) },
     })),
     series,
@@ -95,7 +97,7 @@ function timelineTip(all, rows, starts, lengths) {
       .filter(([, values], nth) => values[at] || !nth)
       .map(([name, values]) => `${plain(name.replaceAll("_", " "))}: ${row.shown(values[at])}`),
   );
-  return [`${seconds(starts[at])} to ${seconds(starts[at] + lengths[at])}`, ...lines].join("\n");
+  return [`${moment(starts[at], lengths[at])} to ${moment(starts[at] + lengths[at], lengths[at])}`, ...lines].join("\n");
 }
 
 function timelineControls(model, range) {
@@ -113,9 +115,10 @@ function timelineControls(model, range) {
     to.value = range.to;
     output.dataset.from = range.from;
     output.dataset.to = range.to;
-    const words = `${seconds(begin)} to ${seconds(begin + range.seconds)}`;
-    from.setAttribute("aria-valuetext", seconds(begin));
-    to.setAttribute("aria-valuetext", seconds(begin + range.seconds));
+    const [first, behind] = [begin, begin + range.seconds].map((at) => moment(at, length));
+    const words = `${first} to ${behind}`;
+    from.setAttribute("aria-valuetext", first);
+    to.setAttribute("aria-valuetext", behind);
     output.textContent = range.slices === 1 ? "one slice: nothing to choose" : range.whole ? `all, ${words}` : words;
     byId("timeline-reset").disabled = range.whole;
     from.disabled = to.disabled = range.slices === 1;
@@ -129,7 +132,7 @@ function drawTimeline(model, range) {
   const rows = timelineRows(model);
   const place = byId("timeline-chart");
   let seen = null;
-  const draw = chart("timeline-chart", rows.length * 96 + 24, (width) => timelineOption(model, range, rows, width));
+  const draw = chart("timeline-chart", rows.length * 104 + 20, (width) => timelineOption(model, range, rows, width));
   const arm = () => {
     place.chart.dispatchAction({ type: "brush", areas: [] });
     if (range.slices > 1) {

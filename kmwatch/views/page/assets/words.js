@@ -30,6 +30,11 @@ function seconds(value) {
   return whole < 120 ? `${whole} s` : `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
 }
 
+/** A place on an axis of time whose slices have this length. */
+function moment(value, length) {
+  return value < 120 ? `${value.toFixed(length < 0.1 ? 2 : length < 1 ? 1 : 0)} s` : seconds(value);
+}
+
 const percent = (part, whole) => `${whole ? ((100 * part) / whole).toFixed(1) : "0.0"}%`;
 
 /** What is a count and what are bytes. */
@@ -48,5 +53,8 @@ function element(name, attributes = {}, ...children) {
   made.append(...children);
   return made;
 }
+
+/** A text that may go to the next line behind `|` and `+`. */
+const breakable = (text) => plain(text).split(/(?<=[|+])/).flatMap((part) => [part, element("wbr")]);
 
 const byId = (id) => document.getElementById(id);
