@@ -1,6 +1,6 @@
 """The page as plain data: the report itself, and what its charts draw."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -31,7 +31,7 @@ def build(ledger: Ledger, findings: Sequence[Found], how: dict[str, Any]) -> dic
         "report": told,
         "ids": ids,
         "sleeping": _sleeping(ledger, sites),
-        "links": [_link(each, told["sites"], ids) for each in told["findings"]],
+        "links": _links(told["findings"], told["sites"], ids),
         "mappings": [kind.name.lower() for kind in MAPPINGS],
         "timeline": slices.build(ledger, sites),
         "flame": flame.build(ledger),
@@ -64,17 +64,19 @@ def _sleeping(ledger: Ledger, sites: Array) -> list[int]:
     return [at for at, key in enumerate(slices.keys(sites)) if key in set(wrong)]
 
 
-def _link(finding: dict[str, Any], sites: list[dict[str, Any]], ids: list[str]) -> str | None:
-    """The fragment of what a finding is about: the first of the sites that its evidence fits."""
-    if finding["site"] in _SECTIONS:
-        return _SECTIONS[finding["site"]]
-    evidence = {name: finding["evidence"][name] for name in _TELLING if name in finding["evidence"]}
-    for wanted in (evidence, {}):
-        for each, name in zip(sites, ids, strict=True):
-            label = f"{each['site']} [{each['module']}]" if each["module"] else each["site"]
-            if label == finding["site"] and all(each[column] == value for column, value in wanted.items()):
-                return f"site={name}"
-    return None
+def _links(findings: list[dict[str, Any]], sites: list[dict[str, Any]], ids: list[str]) -> list[str | None]:
+    """The fragment of what each finding is about: a part of the page, or the first site that its evidence fits."""
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for at, each in enumerate(sites):
+        places[f"{each['site']} [{each['module']}]" if each["module"] else each["site"]].append(at)
+    links: list[str | None] = []
+    for finding in findings:
+        there, evidence = places.get(finding["site"], []), finding["evidence"]
+        wanted = {name: evidence[name] for name in _TELLING if name in evidence}
+        fitting = (at for at in there if all(sites[at][name] == value for name, value in wanted.items()))
+        best = next(fitting, there[0] if there else None)
+        links.append(_SECTIONS.get(finding["site"]) if best is None else f"site={ids[best]}")
+    return links
 
 
 def _memory(ledger: Ledger) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def sentence(data: dict[str, Any]) -> str:
     missed = report["trust"]["lost"] + report["trust"]["map_full"]
     doubt = f" {number(missed)} events were missed." if missed else ""
     if not found:
-        return f"No rule found anything wrong in {number(report['trust']['events'])} events.{doubt}"
+        events = report["trust"]["events"]
+        return f"No rule found anything wrong in {number(events)} event{'s' if events != 1 else ''}.{doubt}"
     counts = Counter(each["severity"] for each in found)
     told = [f"{number(counts[s])} {s}{'s' if counts[s] != 1 else ''}" for s in SEVERITIES if counts[s]]
     worst = min(found, key=lambda each: SEVERITIES.index(each["severity"]))

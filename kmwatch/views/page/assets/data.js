@@ -42,8 +42,9 @@ function unpackSlices(packed, sites) {
   const rows = { site, slice: packed.slice, count: packed.count };
   for (const name of ["failures", "opportunistic_failures"]) rows[name] = fromSparse(packed[name], site.length);
   for (const name of ["bytes_requested", "bytes_allocated"]) {
-    const own = fromSparse(packed[name], site.length);
-    rows[name] = own.map((more, at) => more + packed[name].units[site[at]] * rows.count[at]);
+    const { units } = packed[name];
+    rows[name] = fromSparse(packed[name], site.length);
+    for (let at = 0; at < site.length; at += 1) rows[name][at] += units[site[at]] * rows.count[at];
   }
   rows.bytes_wasted = rows.bytes_allocated.map((value, at) =>
     sites[site[at]].mapping ? 0 : value - rows.bytes_requested[at],
@@ -66,7 +67,9 @@ function unpackFlame(flame) {
 
 async function unpack() {
   const packed = document.getElementById("data").textContent.trim();
-  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const letters = atob(packed);
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < bytes.length; at += 1) bytes[at] = letters.charCodeAt(at);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   const raw = JSON.parse(await new Response(stream).text());
   const sites = unpackSites(raw);

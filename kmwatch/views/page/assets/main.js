@@ -21,7 +21,7 @@ function wireTheme() {
 function follow(range, sites) {
   const told = fragment.read();
   if (told.from !== null || told.to !== null) range.choose(Number(told.from ?? 0), Number(told.to ?? range.slices));
-  if (told.site !== null) sites.goTo(told.site);
+  if (told.site !== null && sites.goTo(told.site)) fragment.write(range);
 }
 
 async function start() {

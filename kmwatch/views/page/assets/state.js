@@ -37,14 +37,22 @@ class Range {
     this.listeners.push(listener);
   }
 
-  /** The sums of each site, by measure. */
+  /** The sums of each site, by measure: of the whole recording those of the report. */
   sum() {
-    const { rows } = this.model.timeline;
+    const { sites, timeline } = this.model;
+    const { site, slice } = timeline.rows;
     this.sums = {};
-    for (const name of MEASURES) this.sums[name] = new Float64Array(this.model.sites.length);
-    for (let at = 0; at < rows.site.length; at += 1) {
-      if (rows.slice[at] < this.from || rows.slice[at] >= this.to) continue;
-      for (const name of MEASURES) this.sums[name][rows.site[at]] += rows[name][at];
+    for (const name of MEASURES) {
+      if (this.whole) {
+        this.sums[name] = Float64Array.from(sites, (each) => each[name]);
+        continue;
+      }
+      const sums = new Float64Array(sites.length);
+      const values = timeline.rows[name];
+      for (let at = 0; at < site.length; at += 1) {
+        if (slice[at] >= this.from && slice[at] < this.to) sums[site[at]] += values[at];
+      }
+      this.sums[name] = sums;
     }
   }
 }
