@@ -94,6 +94,7 @@ def test_paper_is_white_and_has_all_but_the_controls(opened: Open, sample: Made)
 
     assert pages_of(file) < 12
     page.page.emulate_media(media="print")
+    page.page.evaluate("() => dispatchEvent(new Event('beforeprint'))")  # as printing does
     for hidden in ("header", "#theme", "#timeline .controls", "#flame .controls"):
         assert not page.page.locator(hidden).first.is_visible(), hidden
     for shown in SECTIONS:
