@@ -51,7 +51,13 @@ class Profile:
 
     def values(self) -> Array:
         """What came by each path: (paths, MEASURES), whole numbers that add up to those of the sites, to the unit."""
-        weights, values = self.weights, np.zeros((len(self.paths), len(MEASURES)), np.int64)
+        values = np.zeros((len(self.paths), len(MEASURES)), np.int64)
+        np.add.at(values, self.weights["path"], self.split())
+        return values
+
+    def split(self) -> Array:
+        """What each weight stands for, of its site and path: (weights, MEASURES), whole numbers that add up as well."""
+        weights, values = self.weights, np.zeros((len(self.weights), len(MEASURES)), np.int64)
         if not len(weights):
             return values
         first = np.ones(len(weights), bool)
@@ -64,7 +70,7 @@ class Profile:
             total = self.sites[name][weights["site"]] * (weights["failed"] == (name in _OF_FAILURES))
             upto = np.rint(ends * total).astype(np.int64)
             below = np.where(first, 0, np.roll(upto, 1))
-            np.add.at(values[:, at], weights["path"], upto - below)
+            values[:, at] = upto - below
         return values
 
 

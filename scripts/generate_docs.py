@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the pages of docs/ that show tables of the code: rules, observations, metrics, commands, terms, captures.
+"""Write the pages of docs/ that show tables of the code: rules, observations, metrics, and so on.
 
 `python scripts/generate_docs.py` writes them; tests/test_docs.py fails while they differ from the code.
 """
@@ -22,6 +22,7 @@ from kmwatch.metrics import EXEMPLAR_LABELS, GROUPS, LABELS, METRICS, Metric
 from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe
 from kmwatch.thresholds import Threshold
 from kmwatch.thresholds import table as thresholds
+from kmwatch.views.export.formats import FORMATS, WORDS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HELP_WIDTH = 88  # columns of the help texts: they fit a narrow page without scrolling
@@ -378,6 +379,69 @@ def _fields(fields: Iterable[Field]) -> str:
     return _table(("column", "type", "what it is", "unit"), rows)
 
 
+def exports() -> str:
+    """docs/exports.md: the forms of `kmwatch export`."""
+    rows = [(f"`{each.name}`", _text(each.holds)) for each in FORMATS.values()]
+    parts = ["# Exports", _EXPORTS, _table(("form", "what it holds"), rows)]
+    for each in FORMATS.values():
+        parts += [f"## {each.name}", f"Opened by: {_text(each.opens)}.", _EXPORTED[each.name]]
+    return _page(parts)
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+_EXPORTS = f"""\
+`kmwatch export SOURCE --to FORM -o FILE` writes what was watched or recorded in the form of another program. SOURCE
+is `live`, the directory of a capture, or a text that `kmwatch import` understands; `--kinds`, `--from`, `--until`,
+`--site`, `--comm` and `--cgroup` take a part of it. A file is written whole or not at all; without `-o` it goes to
+standard output.
+
+The measures are
+{_list(WORDS)}:
+bytes for the first three. Each piece of memory is counted once, as in the totals of a
+report: pages that are taken for slabs, vmalloc areas and per-CPU chunks are counted there. Sums are those of the
+report, to the unit.
+
+Names of symbols, caches, commands and hosts are whatever somebody gave them. A character that cannot be shown is � in
+every form."""
+_WAYS = """\
+A site's sums are split in proportion to the stacks that were seen of it, and rounded so that nothing is lost. What
+has no stack begins at `[no stack taken]`, and above a stack that is as deep as stacks are read stands `[callers not
+seen]`."""
+_EXPORTED = {
+    "folded": f"""\
+{_WAYS} Frames are separated by `;`, with the module behind the function (`nvme_queue_rq_[nvme]`); the last one is the
+kind of allocation, with its cache. In names `_` stands for blanks and `:` for `;`. Lines whose value is 0 are left
+out.""",
+    "speedscope": """\
+The same ways. *Left Heavy* shows what is most, *Sandwich* who calls whom; the title chooses the measure.""",
+    "pprof": """\
+The same ways, without the last frame: what is flat is the function's own, and the kind is a label. Modules are
+mappings, the kernel itself is `[kernel]`. The comments are the host, how many events there were, and all that is in
+doubt.""",
+    "perfetto": """\
+At most 60 slices, whose counters are rates: a slice's length times its rate is what happened in it. Failures stand
+where they happened, as far as the kernel's log or kmwatch saw them in detail, with whose they were and why; findings
+have no time of their own and stand at the end. Times are those of the day (UTC). It is Perfetto's own form, not the
+JSON of Chrome's tracing, which knows no units, no groups of tracks and no clock.""",
+    "csv": """\
+The columns are described in [report.schema.json](report.schema.json). What is `null` there is empty, the words of
+`via` are joined by `+`, and text that a spreadsheet would take for a formula begins with `'`.""",
+    "parquet": """\
+The same columns: counts and bytes as 64-bit integers, `via` as a list, truth as BOOLEAN.
+`parquet_kv_metadata('FILE')` tells host, kernel, start and seconds.""",
+    "openmetrics": """\
+The metrics of [metrics.md](metrics.md), those of `kmwatch serve` itself and of what is held left out: a sample at the
+start, where all counters are 0, and one after each of at most 60 slices. `job` is `kmwatch` and `instance` the host's
+name. Sites and slabs have a top, as there; what makes a series begin is counted in it. Losses are not known by slice
+and come with the last, findings and free blocks are known at the end only. Prometheus takes it as blocks, before it
+starts or while it runs, as long as it is not older than what it keeps. It is no text to be scraped: that has no
+times.""",
+}
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules,
     "observations.md": observations,
@@ -385,6 +449,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "terms.md": words,
     "capture-format.md": capture_format,
+    "exports.md": exports,
 }
 """Every generated page by its name in docs/."""
 

@@ -12,6 +12,7 @@ from kmwatch.findings import RULES
 from kmwatch.metrics import METRICS
 from kmwatch.schema import Kind
 from kmwatch.sources.probes import PROBES
+from kmwatch.views.export.formats import FORMATS
 from scripts import generate_docs
 from tests.test_house import project_files
 
@@ -66,6 +67,7 @@ def test_the_generated_pages_name_everything() -> None:
     ] == []
     assert [each.full for each in METRICS.values() if f"\n| `{each.full}` | " not in pages["metrics.md"]] == []
     assert [name for name in terms.TERMS if f"\n| `{name}` | " not in pages["terms.md"]] == []
+    assert [name for name in FORMATS if f"\n| `{name}` | " not in pages["exports.md"]] == []
 
 
 @pytest.mark.parametrize("name", generate_docs.PAGES)

@@ -71,7 +71,8 @@ class Group(click.Group):
             raise
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "kmwatch"
-            raise UsageError(f"{error.format_message().rstrip('.')}; see `{command} --help`") from error
+            said = " ".join(error.format_message().split())  # of a choice it has a line for each
+            raise UsageError(f"{said.rstrip('.')}; see `{command} --help`") from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; where the reader of our output has gone, `head` perhaps, it has what it wanted."""
@@ -96,19 +97,26 @@ class WithCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- CMD…]"]
 
 
-def PART(command: Any) -> Any:  # noqa: N802  # used as the other options are
-    """The options that take a part of a capture."""
-    for option in (
-        click.option(
-            "--from", "begin", metavar="TIME", help="Only what happened since: 12.5, 1m30s, 14:03:07, a date."
-        ),
-        click.option("--to", "end", metavar="TIME", help="Only what happened before."),
-        click.option("--site", metavar="REGEX", help="Only these call sites, function+offset [module]."),
-        click.option("--comm", metavar="REGEX", help="Only threads with such a command name."),
-        click.option("--cgroup", metavar="REGEX", help="Only cgroups with such a path."),
-    )[::-1]:
-        command = option(command)
-    return command
+def part_until(end: str) -> Callable[[Any], Any]:
+    """The options that take a part of a capture, of which the one that ends it is called so."""
+
+    def options(command: Any) -> Any:
+        for option in (
+            click.option(
+                "--from", "begin", metavar="TIME", help="Only what happened since: 12.5, 1m30s, 14:03:07, a date."
+            ),
+            click.option(end, "end", metavar="TIME", help="Only what happened before."),
+            click.option("--site", metavar="REGEX", help="Only these call sites, function+offset [module]."),
+            click.option("--comm", metavar="REGEX", help="Only threads with such a command name."),
+            click.option("--cgroup", metavar="REGEX", help="Only cgroups with such a path."),
+        )[::-1]:
+            command = option(command)
+        return command
+
+    return options
+
+
+PART = part_until("--to")
 
 
 def examples(*lines: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kmwatch.cli.base import say
+from kmwatch.cli.output import refuse_nowhere
 from kmwatch.errors import UsageError
 from kmwatch.findings import RULES
 
@@ -27,7 +28,7 @@ class Gate:
         from kmwatch.gate.verdict import Scope
 
         self._options = options
-        _refuse_nowhere(options["output"], options["write_baseline"])
+        refuse_nowhere(options["output"], options["write_baseline"])
         self._scope = Scope(choose(options["select"], options["ignore"], RULES), _modules(options["modules"]))
         self._budget = budget.read(options["budget"], RULES) if options["budget"] else budget.Budget()
         self._known = baseline.read(options["baseline"]) if options["baseline"] else frozenset()
@@ -115,13 +116,6 @@ def compare(
         runs.append((source, changes.run_of(ledger, per, source, _modules(modules))))
     changed = changes.changes(*(run for _, run in runs))
     return view.build(runs, per, changed, wanted)
-
-
-def _refuse_nowhere(*files: Path | None) -> None:
-    """Raise UsageError for a file whose directory does not exist."""
-    for file in filter(None, files):
-        if not file.parent.is_dir():
-            raise UsageError(f"cannot write {file}, there is no {file.parent}: make that directory first")
 
 
 def _modules(names: tuple[str, ...]) -> frozenset[str]:

@@ -7,6 +7,13 @@ from tempfile import NamedTemporaryFile
 from kmwatch.errors import UsageError
 
 
+def refuse_nowhere(*files: Path | None) -> None:
+    """Raise UsageError for a file whose directory does not exist."""
+    for file in filter(None, files):
+        if not file.parent.is_dir():
+            raise UsageError(f"cannot write {file}, there is no {file.parent}: make that directory first")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under another name, and give it its own when it is complete; UsageError where that fails."""
     try:

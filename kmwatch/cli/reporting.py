@@ -38,6 +38,11 @@ _SECONDS = 5.0
 _SLICES, _SHORTEST, _LONGEST = 50, 0.1, 10.0  # of the time line of `live`; seconds of a slice
 
 
+def slice_length(seconds: float | None) -> float:
+    """How long slices of `live` are to be where so many seconds are watched; None where that is not known."""
+    return min(max((seconds or _SECONDS) / _SLICES, _SHORTEST), _LONGEST)
+
+
 def _hold(source: str, outstanding: bool, sample: int | None) -> "Hold | None":
     """What to look at; None where what is held is not asked for."""
     from kmwatch.sources.held import Hold as Chosen
@@ -109,7 +114,7 @@ def report(
     refuse_live_only(source, command, duration)
     detail = _detail(source, html, stacks, _hold(source, outstanding, sample))
     seconds = duration or (None if command else _SECONDS)
-    interval = min(max((seconds or _SECONDS) / _SLICES, _SHORTEST), _LONGEST) if html else 1.0
+    interval = slice_length(seconds) if html else 1.0
     with Workload(command, seconds) as workload:
         part = Part(**options)
         opened = open_source(source, part, interval, workload.finished, detail)

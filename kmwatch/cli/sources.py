@@ -28,6 +28,7 @@ class Part:
 
     begin, end: as kmwatch.timespec understands them. site, comm, cgroup: regular expressions.
     by: the dimension that rows are to be told apart by, beside those that they always are.
+    end_option: what `end` is called on the command line.
     """
 
     kinds: str | None = None
@@ -37,12 +38,13 @@ class Part:
     comm: str | None = None
     cgroup: str | None = None
     by: str | None = None
+    end_option: str = "--to"
 
     def refuse_live(self) -> None:
         """Raise UsageError where the ledger in the kernel does not tell this part from the rest."""
         wanted = {
             "--from": self.begin,
-            "--to": self.end,
+            self.end_option: self.end,
             "--site": self.site,
             "--comm": self.comm,
             "--cgroup": self.cgroup,
@@ -129,7 +131,10 @@ def open_capture(path: Path, part: Part, detail: Detail = Detail()) -> Any:  # f
         slices=SLICES if detail.sliced else 0,
     )
     source.limit(
-        *(parse(text, source.meta.start, option) for text, option in ((part.begin, "--from"), (part.end, "--to")))
+        *(
+            parse(text, source.meta.start, option)
+            for text, option in ((part.begin, "--from"), (part.end, part.end_option))
+        )
     )
     return source
 

@@ -18,22 +18,29 @@ def assemble(at: float, meta: Meta, counters: Counters, holding: Holding, window
 
     Where allocations are left out, so are the objects that they made: what is held is not shown then.
     """
-    memory, kernel = tuple(meta.memory), meta.host.kernel
-    headroom = atomic_headroom(memory, meta.gfp, kernel)
     families = {
         **with_exemplars(counters.families(), meta),
         **(holding.families() if own.sample == 1 else {}),
         "findings": window.family(),
-        "free_blocks": _free_blocks(memory),
-        "atomic_headroom_blocks": Family(tuple((str(order),) for order in range(len(headroom))), headroom),
+        **memory(meta),
         **_own(own, counters.start),
         "map_entries": _by_name(own.map_entries),
         "map_max_entries": _by_name(own.map_max_entries),
         "read_timestamp_seconds": _one(at),
         "start_time_seconds": _one(counters.start),
-        "build_info": Family(((__version__, kernel),), (1,)),
+        "build_info": Family(((__version__, meta.host.kernel),), (1,)),
     }
     return Snapshot(at, families, own.scrapes)
+
+
+def memory(meta: Meta) -> dict[str, Family]:
+    """What was free when the zones were last looked at."""
+    zones = tuple(meta.memory)
+    headroom = atomic_headroom(zones, meta.gfp, meta.host.kernel)
+    return {
+        "free_blocks": _free_blocks(zones),
+        "atomic_headroom_blocks": Family(tuple((str(order),) for order in range(len(headroom))), headroom),
+    }
 
 
 def _own(own: Own, start: float) -> dict[str, Family]:

@@ -32,10 +32,14 @@ _FEW = 256  # names of what is few: flags in use are some hundred, size classes 
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds the series. top: entries at the top of each measure; idle: seconds until one loses its series."""
+    """What bounds the series. top: entries at the top of each measure; idle: seconds until one loses its series.
+
+    at_once: what makes a series begin is counted in it: who reads all of it afterwards misses nothing.
+    """
 
     top: int = 50
     idle: float = 3600.0
+    at_once: bool = False
 
 
 class Counters:
@@ -136,7 +140,7 @@ class Counters:
 
     def _top(self, shape: Shape, ranked: tuple[int, ...] = (0,), *, rare: bool = False) -> TopTally:
         ranking = Ranking(len(ranked), self._limits.top, self._limits.idle)
-        return TopTally(shape, self.start, ranking, ranked, rare=rare)
+        return TopTally(shape, self.start, ranking, ranked, rare=rare or self._limits.at_once)
 
     def _begin(self, kinds: Collection[Kind]) -> None:
         """Show what is seldom at 0 from the start."""

@@ -51,7 +51,7 @@ def build(ledger: Ledger, findings: Sequence[Found], by: str | None = None) -> d
         },
         "cost": _cost(ledger.cost),
         "pressure": {kind.name.lower(): ledger.events(kind) for kind in PRESSURE},
-        "sites": _sites(ledger),
+        "sites": sites(ledger),
         "findings": [finding(found) for found in findings],
         "by": by,
         "groups": dimensions.build(ledger, by) if by else [],
@@ -88,7 +88,8 @@ def _cost(cost: Cost) -> dict[str, float]:
     return {"kernel_cpu_seconds": round(cost.kernel, 6), "own_cpu_seconds": round(cost.own, 6)}
 
 
-def _sites(ledger: Ledger) -> list[dict[str, Any]]:
+def sites(ledger: Ledger) -> list[dict[str, Any]]:
+    """What each site does as plain data, in the order of Ledger.sites()."""
     return [_site(ledger, group) for group in ledger.sites()]
 
 

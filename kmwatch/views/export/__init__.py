@@ -1,0 +1,1 @@
+"""What was watched in the forms of other programs, one module for each form."""
