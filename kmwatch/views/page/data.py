@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kmwatch.findings import PAGE_ALLOCATOR, RUN, Found
-from kmwatch.ledger import MAPPINGS, SITE, Array, Ledger
+from kmwatch.ledger import ALLOCATIONS, MAPPINGS, SITE, Array, Ledger
 from kmwatch.units import printable
 from kmwatch.views import report
 from kmwatch.views.page import flame, slices
@@ -42,7 +42,7 @@ def build(ledger: Ledger, findings: Sequence[Found], how: dict[str, Any]) -> dic
 def site_ids(sites: list[dict[str, Any]]) -> list[str]:
     """A name for each site of a report, the same in every report of that kernel; each once."""
     seen: Counter[str] = Counter()
-    names = []
+    names: dict[str, None] = {}
     for each in sites:
         module = f"[{each['module']}]" if each["module"] else ""
         order = None if each["order"] is None else f"order-{each['order']}"
@@ -52,16 +52,17 @@ def site_ids(sites: list[dict[str, Any]]) -> list[str]:
         name = printable("/".join(parts))
         seen[name] += 1
         # Two caches can share a name.
-        names.append(name if seen[name] == 1 else f"{name}/{seen[name]}")
-    return names
+        while (unique := name if seen[name] == 1 else f"{name}/{seen[name]}") in names:
+            seen[name] += 1
+        names[unique] = None
+    return list(names)
 
 
 def _sleeping(ledger: Ledger, sites: Array) -> list[int]:
     """The sites that may sleep where that is a bug."""
-    kinds = tuple({*ledger.rows["kind"].tolist()})
-    groups = ledger.groups(*SITE, "sleeping_in_atomic", kinds=kinds)
-    wrong = slices.keys(groups[groups["sleeping_in_atomic"]])
-    return [at for at, key in enumerate(slices.keys(sites)) if key in set(wrong)]
+    groups = ledger.groups(*SITE, "sleeping_in_atomic", kinds=(*ALLOCATIONS, *MAPPINGS))
+    wrong = set(slices.keys(groups[groups["sleeping_in_atomic"]]))
+    return [at for at, key in enumerate(slices.keys(sites)) if key in wrong]
 
 
 def _links(findings: list[dict[str, Any]], sites: list[dict[str, Any]], ids: list[str]) -> list[str | None]:

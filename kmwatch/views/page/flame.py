@@ -1,6 +1,5 @@
 """The flame graph as plain data: what leads where, with small neighbours put together so that sums stay exact."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,10 @@ class _Tree:
             ends.append(node)
         whole = np.array([(_ROOT, -1), *numbers], np.int64).reshape(-1, 2)
         self.parents, self.frames, self.leaves = whole[:, 0], whole[:, 1], np.array(ends, np.int64)
-        self.depths = np.zeros(len(whole), np.int64)
-        for node, parent in enumerate(self.parents.tolist()[1:], 1):
-            self.depths[node] = self.depths[parent] + 1
+        self.depths, above = np.zeros(len(whole), np.int64), np.arange(len(whole))
+        while above.any():
+            self.depths += above != _ROOT
+            above = self.parents[above]
 
     def inclusive(self, own: Array) -> Array:
         """The sums of each node with all below it, from those that end there: (nodes, sums)."""
@@ -80,28 +80,26 @@ def build(ledger: Ledger) -> dict[str, Any]:
 
 
 def _pruned(tree: _Tree, kept: Array, known: list[Frame]) -> tuple[list[dict[str, str]], dict[str, list[int]], Array]:
-    """The frames and nodes that are left, and the new number of each old node."""
-    parents, smaller = tree.parents.tolist(), Counter(tree.parents[~kept & kept[tree.parents]].tolist())
+    """The frames and nodes that are left, and the new number of each old node.
+
+    The nodes that are kept come first; behind them, one for all that a node has lost below it.
+    """
+    owners = np.where(kept, np.arange(len(kept)), 0)
+    for depth in range(1, int(tree.depths.max()) + 1):
+        there = np.flatnonzero((tree.depths == depth) & ~kept)
+        owners[there] = owners[tree.parents[there]]
+    numbers = np.cumsum(kept) - 1
+    losers, counts = np.unique(tree.parents[~kept & kept[tree.parents]], return_counts=True)
     frames = [{"name": frame.name, "module": frame.module, "sort": _sort(frame)} for frame in known]
-    names: dict[int, int] = {}
-    nodes: dict[str, list[int]] = {"parent": [], "frame": []}
-    places, others = np.zeros(len(parents), np.int64), {}
-    for node, (parent, frame, is_kept) in enumerate(zip(parents, tree.frames.tolist(), kept.tolist(), strict=True)):
-        if not is_kept and parent in smaller and parent not in others:
-            count = smaller[parent]
-            if count not in names:
-                names[count] = len(frames)
-                frames.append({"name": f"[{count} smaller]", "module": "", "sort": "smaller"})
-            others[parent] = len(nodes["parent"])
-            nodes["parent"].append(int(places[parent]))
-            nodes["frame"].append(names[count])
-        if is_kept:
-            places[node] = len(nodes["parent"])
-            nodes["parent"].append(int(places[parent]))
-            nodes["frame"].append(frame)
-        else:
-            places[node] = others[parent] if parent in smaller else places[parent]
-    return frames, nodes, places
+    sums = np.unique(counts)
+    names = len(frames) + np.searchsorted(sums, counts)
+    frames += [{"name": f"[{count} smaller]", "module": "", "sort": "smaller"} for count in sums.tolist()]
+    nodes = {
+        "parent": [*numbers[tree.parents[kept]].tolist(), *numbers[losers].tolist()],
+        "frame": [*tree.frames[kept].tolist(), *names.tolist()],
+    }
+    others = int(kept.sum()) + np.searchsorted(losers, owners)
+    return frames, nodes, np.where(kept, numbers, others)
 
 
 def _sort(frame: Frame) -> str:
