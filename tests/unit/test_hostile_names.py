@@ -7,7 +7,9 @@ import asyncio
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -22,6 +24,7 @@ from kmwatch.capture.layout import META
 from kmwatch.cli import cli
 from kmwatch.cli.exposing import Exposed
 from kmwatch.leaks import grown
+from kmwatch.profile import Frame
 from kmwatch.serve.config import ServeConfig
 from kmwatch.serve.snapshot import Own
 from kmwatch.sources.capture import CaptureSource
@@ -29,6 +32,7 @@ from kmwatch.sources.replay import ReplaySource
 from kmwatch.thresholds import DEFAULTS
 from kmwatch.units import printable
 from kmwatch.views import leaks, text
+from kmwatch.views.export.ways import label
 from kmwatch.views.top.app import TopApp
 from kmwatch.views.top.catalog import VIEWS
 from kmwatch.views.top.catalog import build as rows_of
@@ -277,3 +281,77 @@ def test_leaks_are_named_exactly_and_shown_harmlessly() -> None:
     assert {each["symbol"] for each in told["sites"]} == NAMES
     assert {each["module"] for each in told["sites"]} == NAMES
     assert steering(out.getvalue()) == set()
+
+
+FRAMES = {label(Frame(name, name)) for name in NAMES}
+
+
+def exported(capture: Path, form: str, *more: str) -> str:
+    return said("export", capture, "--to", form, *more)
+
+
+def test_folded_lines_end_where_their_numbers_do(recorded: Path) -> None:
+    lines = exported(recorded, "folded", "--measure", "count").splitlines()
+    frames = {frame for line in lines for frame in line.rpartition(" ")[0].split(";")}
+
+    assert sum(int(line.rpartition(" ")[2]) for line in lines) == ALLOCATIONS
+    assert {" " in frame for frame in frames} == {False}
+    assert {each for line in lines for each in steering(line)} == set()
+    assert FRAMES <= frames
+
+
+def test_speedscope_has_every_function(recorded: Path) -> None:
+    told = json.loads(exported(recorded, "speedscope"))
+    names = {each["name"] for each in told["shared"]["frames"]}
+
+    assert FRAMES <= names
+    assert {each for name in names for each in steering(name)} == set()
+
+
+def test_tables_for_spreadsheets_have_a_row_for_each_site(recorded: Path) -> None:
+    """What a spreadsheet would compute begins with an apostrophe, as a person writes it there."""
+    rows = list(csv.DictReader(io.StringIO(exported(recorded, "csv"), newline="")))
+    sites = json.loads(said("report", recorded, "--json"))["sites"]
+
+    assert [row["symbol"].removeprefix("'") for row in rows] == [
+        printable(each["symbol"]).removeprefix("'") for each in sites
+    ]
+    assert [cell for row in rows for cell in row.values() if cell[:1] in "=+-@" and cell] == []
+
+
+def test_history_for_prometheus_is_parsed_back(recorded: Path) -> None:
+    families = {
+        each.name: each for each in openmetrics_parser.text_string_to_metric_families(exported(recorded, "openmetrics"))
+    }
+    last: dict[Any, float] = {}
+    for each in families["kmwatch_allocations"].samples:
+        last[tuple(sorted(each.labels.items()))] = each.value
+
+    assert sum(last.values()) == ALLOCATIONS
+    assert {name for name in families if not name.startswith("kmwatch_")} == set()
+
+
+class Tags(HTMLParser):
+    """What a browser makes of a page: its elements, and their attributes that are not for showing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+        self.handlers: list[str] = []
+        self.addresses: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """One more of these."""
+        self.found[tag] += 1
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self.addresses |= {str(value)[:5] for name, value in attrs if name in ("href", "src", "action")}
+
+
+def test_the_page_has_no_element_of_a_name(recorded: Path, tmp_path: Path) -> None:
+    said("report", recorded, "--html", tmp_path / "a.html")
+    tags = Tags()
+    tags.feed((tmp_path / "a.html").read_text(encoding="utf-8"))
+
+    assert tags.handlers == []
+    assert (tags.found["script"], tags.found["img"], tags.found["style"]) == (3, 0, 1)
+    assert {each for each in tags.addresses if not each.startswith("#")} == {"data:"}
