@@ -4,7 +4,7 @@ import pytest
 
 from tests.browser.conftest import Open
 from tests.browser.driving import Driven
-from tests.browser.made import Made, sums
+from tests.browser.made import Made
 
 MOST_BYTES = 3_000_000
 MOST_MILLISECONDS = 2000
@@ -69,13 +69,10 @@ def test_it_is_ready_and_answers_soon(opened: Open, very_much: Made) -> None:
 def test_a_sort_of_all_is_right(opened: Open, very_much: Made, column: str) -> None:
     page = opened(very_much)
     page.sort(column)
+    assert page.value("#sites-count") == "5000"
     first = [int(cells[column]) for _, cells in page.shown_rows()]
 
     assert first == sorted((site[column] for site in very_much.report["sites"]), reverse=True)[: len(first)]
-
-
-def test_all_numbers_are_the_reports(opened: Open, very_much: Made) -> None:
-    assert opened(very_much).sums() == sums(very_much.report)
 
 
 def test_a_span_of_all_is_right(opened: Open, very_much: Made) -> None:
