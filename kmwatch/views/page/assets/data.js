@@ -29,7 +29,7 @@ function fromColumns(columns) {
 function unpackSites(raw) {
   const sleeping = new Set(raw.sleeping);
   return fromColumns(raw.sites).map((row, index) => {
-    const site = { ...row, id: raw.ids[index], index, sleeping: sleeping.has(index) };
+    const site = Object.assign(row, { id: raw.ids[index], index, sleeping: sleeping.has(index) });
     site.label = site.module ? `${site.site} [${site.module}]` : site.site;
     site.mapping = raw.mappings.includes(site.kind);
     return site;
