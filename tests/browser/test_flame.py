@@ -39,11 +39,11 @@ def row(page: Driven, depth: int) -> dict[str, float]:
     drawn = frames(page)
     tops = sorted({top for _, top, _, _ in drawn})
     whole = max(width for _, top, _, width in drawn if top == tops[0])
-    shares: Counter[str] = Counter()
+    shares: dict[str, float] = {}
     for name, top, _, width in drawn:
         if top == tops[depth]:
-            shares[name] += width / whole
-    return dict(shares)
+            shares[name] = shares.get(name, 0.0) + width / whole
+    return shares
 
 
 def becomes(page: Driven, widths: dict[str, float]) -> None:
