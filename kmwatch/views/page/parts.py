@@ -214,7 +214,7 @@ def how(data: dict[str, Any], libraries: list[str], licences: str) -> str:
     used = "".join(f"<li>{text(each)}</li>" for each in libraries)
     return (
         f'<dl class="facts">{shown}</dl><details><summary>Libraries in this file</summary><ul>{used}</ul>'
-        f'<pre class="licences">{html.escape(licences)}</pre></details>'
+        f'<pre class="licences" tabindex="0">{html.escape(licences)}</pre></details>'
     )
 
 
