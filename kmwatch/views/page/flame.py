@@ -7,7 +7,7 @@ import numpy as np
 from kmwatch.ledger import MEASURES, Array, Ledger
 from kmwatch.profile import CUT, NO_STACK, Frame, Profile, profile
 
-NODES = 12_000
+NODES = 8_000
 """Frames that are kept: those with the largest share of any sum. More would neither be seen nor drawn in time."""
 
 _ROOT = 0

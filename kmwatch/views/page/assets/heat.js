@@ -67,7 +67,7 @@ function heatOption({ rows, columns, cells }, width) {
     series: [
       {
         type: "heatmap",
-        label: { show: true, fontSize: 11, formatter: ({ data }) => heatLabel(data.cell) },
+        label: { show: true, fontSize: 11, formatter: ({ data }) => heatLabel(data.cell, room) },
         emphasis: { disabled: true },
         data: cells.map((cell) => ({
           value: [cell.column, cell.row, depth(cell.count)],
@@ -82,7 +82,11 @@ function heatOption({ rows, columns, cells }, width) {
   };
 }
 
-const heatLabel = ({ count, impossible }) => (impossible ? `${short(count)} ⚠ sleeps` : short(count));
+/** As much as there is room for, in px. */
+function heatLabel({ count, impossible }, room) {
+  if (impossible) return room < 80 ? "⚠" : `${short(count)} ⚠ sleeps`;
+  return room < 36 ? "" : short(count);
+}
 
 function drawHeat(model, range) {
   let shape = heatCells(model, range);
@@ -92,7 +96,7 @@ function drawHeat(model, range) {
     said.dataset.value = wrong;
     said.className = wrong ? "bad" : "";
     said.textContent = wrong
-      ? `⚠ ${number(wrong)} allocations may sleep where the CPU is atomic: marked red, “sleeps”.`
+      ? `⚠ ${number(wrong)} allocations may sleep where the CPU is atomic: red below, with this sign.`
       : "No allocation may sleep where the CPU is atomic.";
   };
   const height = () => shape.rows.length * 26 + HEAT_FOOT + 10;
