@@ -9,6 +9,7 @@ from kmwatch.views.report import build
 from tests.browser.conftest import Open
 from tests.browser.driving import Driven
 from tests.browser.made import Made, Sums, sums
+from tests.browser.test_drawn import bars
 
 
 def told(ledger: Ledger) -> Sums:
@@ -54,6 +55,18 @@ def test_a_drag_filters_all_below(opened: Open, request: Any, name: str) -> None
     assert told(what.during(first, end)) != told(what.ledger)
     holds(page, what.during(first, end))
     page.picture(f"brushed-{name.replace('_', '-')}")
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (10, 20), (57, 59)])
+def test_a_drag_chooses_the_slices_that_it_touches(opened: Open, sample: Made, first: int, last: int) -> None:
+    page = opened(sample)
+    middles = [at for at, _ in bars(page, "#timeline-chart", "one")]
+    box = page.page.locator("#timeline-chart").bounding_box()
+    assert box
+    width, apart = box["width"], middles[1] - middles[0]
+    page.drag((middles[first] - apart / 4 - box["x"]) / width, (middles[last] + apart / 4 - box["x"]) / width)
+
+    assert page.span() == (first, last + 1)
 
 
 def test_a_drag_backwards_is_the_same(opened: Open, sample: Made) -> None:
