@@ -100,7 +100,7 @@ def findings(data: dict[str, Any]) -> str:
 def _finding(finding: dict[str, Any], link: str | None) -> str:
     where = text(finding["site"])
     if link:
-        where = f'<a href="{text(fragment(link))}">{where}</a>'
+        where = f'<a href="{html.escape(fragment(link))}">{where}</a>'
     sure = "" if finding["confidence"] == "certain" else f' <span class="sure">{text(finding["confidence"])}</span>'
     saving = finding["saving_bytes_per_second"]
     saves = f'<p class="saving">saves {text(size(saving))}/s</p>' if saving > 0 else ""
