@@ -32,8 +32,8 @@ Scheme = Literal["light", "dark"]
 
 SECONDS = 30
 COMMAND = f"kmwatch report live -d {SECONDS} --html report.html"
-SIZE: "ViewportSize" = {"width": 1100, "height": 1200}
-PARTS: dict[Scheme, str] = {"light": "verdict", "dark": "flame"}
+SIZE: "ViewportSize" = {"width": 1000, "height": 950}
+PARTS: dict[Scheme, str] = {"light": "verdict", "dark": "timeline"}
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -60,7 +60,7 @@ def busy() -> "Ledger":
 
 
 def pictures(file: Path) -> None:
-    """The beginning of the page in light colours, and in dark ones what follows the time line."""
+    """The beginning of the page in light colours, and in dark ones what is drawn below it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
