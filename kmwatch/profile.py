@@ -74,25 +74,28 @@ class Profile:
         return values
 
 
-def profile(ledger: Ledger) -> Profile:
-    """The ways that lead to what a ledger has."""
+def profile(ledger: Ledger, *, once: bool = True) -> Profile:
+    """The ways that lead to what a ledger has; to every site, with `once` false, whatever is counted there."""
     sites, paths = ledger.sites(), _Paths(ledger.meta)
-    once, keys = sites["counted_once"], [sites[name].tolist() for name in SITE]
+    told_here = sites["counted_once"] if once else np.ones(len(sites), bool)
+    keys = [sites[name].tolist() for name in SITE]
+    leaves = [*zip(*keys[:3], strict=True)]  # kind, site, cache
     numbers = {key: at for at, key in enumerate(zip(*keys, strict=True))}
     ways: defaultdict[tuple[int, bool], Counter[int]] = defaultdict(Counter)
     stacked = [ledger.stacked[name].tolist() for name in (*SITE, "failed", "stack", "count")]
     for *key, failed, stack, count in zip(*stacked, strict=True):
         at = numbers.get(tuple(key))
-        if at is not None and once[at] and stack in ledger.meta.stacks:
-            ways[at, bool(failed)][paths.number(sites[at], stack)] += count
+        if at is not None and told_here[at] and stack in ledger.meta.stacks:
+            ways[at, bool(failed)][paths.number(leaves[at], stack)] += count
     for failed in (False, True):
         told = sum(sites[name] for name in MEASURES if (name in _OF_FAILURES) == failed)
-        for at in np.flatnonzero(once & (told != 0)).tolist():
+        for at in np.flatnonzero(told_here & (told != 0)).tolist():
             if (at, failed) not in ways:
-                ways[at, failed][paths.number(sites[at], None)] += 1
+                ways[at, failed][paths.number(leaves[at], None)] += 1
     weights = [
-        (at, failed, path, count / sum(counted.values()))
+        (at, failed, path, count / total)
         for (at, failed), counted in sorted(ways.items())
+        for total in [counted.total()]
         for path, count in counted.items()
     ]
     return Profile(sites, paths.frames, paths.paths, np.array(weights, WEIGHT))
@@ -115,9 +118,9 @@ class _Paths:
     def paths(self) -> list[tuple[int, ...]]:
         return list(self._numbers)
 
-    def number(self, site: Array, stack: int | None) -> int:
-        """The number of the path of a site's allocations by a stack; None where there is none."""
-        key = int(site["kind"]), int(site["site"]), int(site["cache"]), stack
+    def number(self, of: tuple[int, int, int], stack: int | None) -> int:
+        """The number of the path of what is `of` a kind, site and cache, by a stack; None where there is none."""
+        key = (*of, stack)
         if key not in self._known:
             path = tuple(self._frames.setdefault(frame, len(self._frames)) for frame in self._path(*key))
             self._known[key] = self._numbers.setdefault(path, len(self._numbers))

@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from kmwatch.kernel.slab import running_limits
+from kmwatch.schema import Stacks
 from kmwatch.sources.held import Hold
 from kmwatch.sources.maps import LiveSource
 from kmwatch.sources.probes import parse_kinds
 from kmwatch.views.top.app import TopApp
 from kmwatch.views.top.feed import Feed
 
-REFRESHES = 3
+REFRESHES = 17
 DEADLINE = 60.0  # seconds
 SIZE = (100, 30)
 
@@ -42,7 +43,7 @@ def work() -> None:
 
 async def picture() -> str:
     """The screen after some refreshes, as SVG."""
-    live = LiveSource(parse_kinds(None), hold=Hold())
+    live = LiveSource(parse_kinds(None), hold=Hold(), stacks=Stacks.SAMPLED)
     live.meta.host = replace(live.meta.host, hostname="host")
     feed = Feed(live)
     app = TopApp(feed)

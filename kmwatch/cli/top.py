@@ -50,7 +50,9 @@ def top(
         )
     if source != "live":
         refuse_live_only(source, (), duration)
-        _replay(open_source(source, Part(kinds), detail=Detail(stacks="sampled")), speed, **shown)
+        # Text and JSON show no stacks.
+        detail = Detail() if shown["once"] or shown["as_json"] else Detail(stacks="sampled")
+        _replay(open_source(source, Part(kinds), detail=detail), speed, **shown)
     elif speed is not None:
         raise UsageError("--speed goes with a capture: `live` has the speed that it has")
     else:

@@ -88,14 +88,16 @@ async def test_the_first_frame_says_what_it_waits_for() -> None:
 
 
 async def test_sites_at_80_by_24(screen: Screen) -> None:
-    assert screen.text("header").splitlines()[1] == "10 events/s  2.7 KiB/s  wasted 24 B/s (1%)  failed 2 real, 0 opp."
+    assert screen.text("header").splitlines()[1] == (
+        "10 ev/s            █  2.7K/s           █  waste 1%    fail 2+0        █"
+    )
     assert screen.text("tabs") == "1 sites 2 caches 3 gfp 4 zones 5 context 6 failures 7 findings 3 8 outstanding"
     assert screen.table()[:3] == [
         "site                      kind          context       count/s ▼bytes/s  waste/s",
         "probe+0x9                 page_alloc    process           0.5     2.0K",
         "[red]�[2J+0x0             cache_alloc   softirq           2.0      384        4",
     ]
-    assert screen.text("footer") == ("4 rows  ? help  q quit  s sort  / filter  Space pause  Enter more  r reverse")
+    assert screen.text("footer") == ("4 rows  ? help  Enter more  q quit  s sort  / filter  Space pause  r reverse")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from kmwatch.views.top.frame import (
     header,
     help_page,
 )
+from kmwatch.views.top.past import Past
 from tests.unit import rows
 from tests.unit.top_data import make_batch
 
@@ -45,7 +46,7 @@ def shown(frame: Frame, name: str, *titles: str) -> list[dict[str, str]]:
                 strict=True,
             )
         )
-        for row in build(view, frame.total, frame.recent)
+        for row in build(view, frame.total, frame.recent, frame.past)
     ]
     return [{title: row[title] for title in titles} for row in found]
 
@@ -162,7 +163,7 @@ def test_nothing_is_shown_as_nothing() -> None:
     ledger = Ledger(rows.meta())
 
     assert [build(view, ledger, ledger) for view in VIEWS.values()] == [[]] * 8
-    assert header(ledger, ledger)[1][1].text == "0 B/s"
+    assert header(ledger, ledger, Past())[1][1].text == "0 B/s"
 
 
 def column(**more: Any) -> Column:

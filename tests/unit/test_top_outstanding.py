@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -11,7 +10,6 @@ from kmwatch.cli import cli
 from kmwatch.ledger import Ledger
 from kmwatch.views.top.catalog import VIEWS, build
 from kmwatch.views.top.frame import Frame, Frames
-from kmwatch.views.top.outstanding import sparkline
 from tests.unit import rows
 from tests.unit.holding import Lives, held, of
 from tests.unit.test_top_app import running
@@ -108,15 +106,6 @@ def test_a_frame_keeps_the_looks_that_it_had() -> None:
     )
 
     assert texts(first, "bytes", "looks", "grows/s") == [("64", "█", "")]
-
-
-@pytest.mark.parametrize(
-    ("values", "line"),
-    [([], ""), ([0, 0], "▁▁"), ([1], "█"), ([0, 7, 14], "▁▅█"), (range(20), "▂▃▃▄▄▄▅▅▅▆▆▇▇▇██")],
-)
-def test_a_line_of_blocks_begins_at_nothing(values: list[int], line: str) -> None:
-    """The last sixteen looks; half of the most is half a block."""
-    assert sparkline(np.array(values, np.int64)) == line
 
 
 def test_without_a_look_the_view_says_why_it_is_empty() -> None:

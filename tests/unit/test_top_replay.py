@@ -96,7 +96,7 @@ class Screen:
 @asynccontextmanager
 async def running(path: Path, size: tuple[int, int] = (100, 24)) -> AsyncIterator[Screen]:
     """The app over a capture."""
-    clock, capture = ManualClock(), Held(path)
+    clock, capture = ManualClock(), Held(path, stacks=True)
     source = ReplaySource(capture, 1.0, 1.0, clock)
     feed = Feed(source)
     app = TopApp(feed)
@@ -127,7 +127,9 @@ async def test_it_plays_from_the_beginning(screen: Screen) -> None:
         "2.0 s ━━━━━●──────────────────────────────────────────── 20 s    1x  playing     2023-11-14 22:13:22"
     )
     assert "the first 2.0 s of a capture" in screen.text("header")
-    assert screen.text("header").splitlines()[1].startswith("1.0 events/s  64 B/s  wasted 4 B/s (6%)")
+    assert (
+        screen.text("header").splitlines()[1].startswith("1.0 ev/s          ██  64/s            ██  waste 6%    fail")
+    )
     assert screen.count() == 2
 
 
@@ -160,7 +162,7 @@ async def test_keys_seek(screen: Screen, keys: list[str], position: int, state: 
 
     assert screen.words()[::3] == [f"{position:.1f}" if position < 10 else f"{position}", state]
     assert (screen.count(), screen.shown()) == (position, position)
-    assert screen.text("header").splitlines()[1].startswith("1.0 events/s" if position else "0 events/s")
+    assert screen.text("header").splitlines()[1].startswith("1.0 ev/s" if position else "0 ev/s")
 
 
 @pytest.mark.parametrize(("x", "position"), [(0, 0.0), (49, 20.0), (25, 500 / 49), (50, 0.0), (-1, 0.0)])

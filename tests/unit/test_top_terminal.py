@@ -115,7 +115,7 @@ ENDS: dict[str, tuple[Callable[[Terminal], None], int]] = {
 def test_however_it_ends_the_terminal_is_restored(how: str) -> None:
     act, code = ENDS[how]
     with Terminal(how) as terminal:
-        wait_until(lambda: b"events/s" in terminal.read(), PATIENCE, "the first numbers")
+        wait_until(lambda: b"ev/s" in terminal.read(), PATIENCE, "the first numbers")
         before = len(terminal.output)
         act(terminal)
 
@@ -129,7 +129,7 @@ def test_however_it_ends_the_terminal_is_restored(how: str) -> None:
 def test_a_terminal_that_goes_away_leaves_nothing_behind() -> None:
     """As when the window is closed: the kernel sends SIGHUP, and whatever is written fails."""
     with Terminal("q") as terminal:
-        wait_until(lambda: b"events/s" in terminal.read(), PATIENCE, "the first numbers")
+        wait_until(lambda: b"ev/s" in terminal.read(), PATIENCE, "the first numbers")
         terminal.go_away()
 
         assert wait_until(terminal.end, PATIENCE, "the end") == "129"

@@ -6,7 +6,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from kmwatch.batch import Batch, Cache, Cost, Meta, Trust
+import numpy as np
+
+from kmwatch.batch import KEY, STACKED, Batch, Cache, Cost, Meta, Trust
 from kmwatch.schema import Context, Kind
 from tests.unit import rows
 from tests.unit.holding import held, of
@@ -40,6 +42,18 @@ def make_batch(known: Meta, start: float = 0.0) -> Batch:
         cost=Cost(0.02, 0.1),
     )
     return replace(made, held=what)
+
+
+def with_stacks(known: Meta, batch: Batch, stacks: dict[tuple[str, ...], int]) -> Batch:
+    """The batch with stacks (functions, innermost first, which is a site of its rows) and how often each was taken."""
+    stacked = []
+    for frames, count in stacks.items():
+        sites = tuple(int(rows.rows_of(known, rows.row(Kind.KMALLOC, frame))["site"][0]) for frame in frames)
+        number = len(known.stacks) + 1
+        known.stacks[number] = sites
+        key = batch.rows[batch.rows["site"] == sites[0]][0]
+        stacked.append((*(key[name] for name in KEY), number, count))
+    return replace(batch, stacked=np.array(stacked, STACKED))
 
 
 class FakeSource:

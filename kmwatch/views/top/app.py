@@ -12,10 +12,11 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
+from kmwatch.views.top.about import Told, all_sizes, of_row
 from kmwatch.views.top.catalog import GOOD, VIEWS, View
 from kmwatch.views.top.feed import Feed
-from kmwatch.views.top.frame import Frame, Order, arrange, details, first_order, fit, help_page
-from kmwatch.views.top.overlay import Overlay
+from kmwatch.views.top.frame import Frame, Order, arrange, first_order, fit, help_page
+from kmwatch.views.top.overlay import Overlay, Panel
 from kmwatch.views.top.playback import BINDINGS, FOOTER, TimeLine
 from kmwatch.views.top.table import STYLES, RowTable
 
@@ -23,8 +24,8 @@ SMALLEST = (40, 10)
 """Columns and lines below which nothing can be read."""
 
 _FOOTER = (
-    ("?", "help"), ("q", "quit"), ("s", "sort"), ("/", "filter"), ("Space", "pause"),
-    ("Enter", "more"), ("r", "reverse"),
+    ("?", "help"), ("Enter", "more"), ("q", "quit"), ("s", "sort"), ("/", "filter"), ("Space", "pause"),
+    ("r", "reverse"), ("z", "sizes"),
 )  # fmt: skip
 _PARTS: dict[str, str | Style] = {**STYLES, GOOD: "bold"}
 
@@ -57,6 +58,7 @@ class TopApp(App[None]):
         Binding("slash", "filter", show=False),
         Binding("escape", "clear_filter", show=False),
         Binding("space", "pause", show=False),
+        Binding("z", "sizes", show=False),
         Binding("question_mark,h", "help", show=False),
         Binding("q", "quit", show=False),
         Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True),
@@ -161,7 +163,7 @@ class TopApp(App[None]):
 
     def on_row_table_chosen(self, message: RowTable.Chosen) -> None:
         """Show all about the row."""
-        self.push_screen(Overlay(details(self.view, message.row)))
+        self._open(of_row(self.view, message.row.key))
 
     def action_view(self, name: str) -> None:
         """Open a view."""
@@ -213,6 +215,14 @@ class TopApp(App[None]):
         if self._time_line:
             self._time_line.act(what)
 
+    def action_sizes(self) -> None:
+        """Show what sizes were asked for, by whomever."""
+        self._open(all_sizes)
+
+    def _open(self, told: Told) -> None:
+        if self.frame and (about := told(self.frame)):
+            self.push_screen(Panel(told, about))
+
     def action_help(self) -> None:
         """Show the keys and what the columns mean."""
         self.push_screen(Overlay(help_page(self.view, replayed=self._time_line is not None)))
@@ -232,6 +242,8 @@ class TopApp(App[None]):
     def _show(self) -> None:
         self._show_rows()
         self._show_frame()
+        if self.frame and isinstance(self.screen, Panel):
+            self.screen.show(self.frame)
 
     def _show_rows(self) -> None:
         order = self.orders[self.view.name]
@@ -292,7 +304,7 @@ class TopApp(App[None]):
         if self._needle:
             shown = f"{shown} match “{self._needle}” (Esc: all)"
         text = Text.assemble((shown, "italic"))
-        for key, word in (*_FOOTER[:5], *FOOTER, *_FOOTER[5:]) if self._time_line else _FOOTER:
+        for key, word in (*_FOOTER[:6], *FOOTER, *_FOOTER[6:]) if self._time_line else _FOOTER:
             if len(text) + len(key) + len(word) + 3 <= self.size.width:
                 text.append("  " if len(text) else "").append(key, "bold").append(f" {word}")
         return text

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kmwatch.batch import ROW, STACKED
 from kmwatch.findings import SEVERITIES, Found
 from kmwatch.growth import BY
 from kmwatch.ledger import ALLOCATIONS, MAPPINGS, Array, Ledger
@@ -16,6 +17,7 @@ from kmwatch.views.rulebook import build as rule_page
 from kmwatch.views.top import columns as col
 from kmwatch.views.top import outstanding
 from kmwatch.views.top.columns import Cell, Column, Groups, amount, words
+from kmwatch.views.top.past import Past
 
 BAD, WARN, PLAIN, GOOD = "bad", "warn", "", "good"
 """Levels of a row or a part of the header: what the screen may colour."""
@@ -49,37 +51,55 @@ class View:
     empty: str
     sort: str
     columns: tuple[Column, ...]
-    gather: Callable[[Ledger, Ledger], Gathered]
+    gather: Callable[[Ledger, Ledger, Past], Gathered]
     unseen: str = ""
 
 
-def build(view: View, total: Ledger, recent: Ledger) -> list[Row]:
+@dataclass(frozen=True)
+class Grouping:
+    """What most views gather: groups, those with the most bytes first. `keep` leaves out some of them."""
+
+    by: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    keep: Callable[[Array], Array] | None = None
+    once: bool = False
+
+    def __call__(self, total: Ledger, recent: Ledger, past: Past) -> Gathered:
+        """The groups."""
+        found = col.gather(total, recent, past, self.by, self.kinds, once=self.once)
+        if self.keep:
+            kept = self.keep(found.total)
+            found = Groups(found.meta, found.total[kept], found.recent[kept], found.rates[kept], found.seconds)
+        return Gathered(col.keys(found.total, self.by), _levels(found.total), found)
+
+    def part(self, total: Ledger, key: tuple[Cell, ...]) -> Ledger:
+        """The part of a ledger that is in one group, with its stacks; empty where there is no such group."""
+        rows, stacked = total.rows, total.stacked
+        chosen, seen = np.isin(rows["kind"], self.kinds), np.isin(stacked["kind"], self.kinds)
+        if self.once:
+            chosen &= total.facts["counted_once"]
+        for name, value in zip(self.by, key, strict=True):
+            chosen &= (rows if name in ROW.fields else total.facts)[name] == value  # type: ignore[operator]
+            # What is not in a stack's key follows from it: of other groups there are no sites in the part.
+            if name in STACKED.fields:  # type: ignore[operator]
+                seen &= stacked[name] == value
+        part = total.at(rows[chosen])
+        part.stacked = stacked[seen]
+        return part
+
+
+def build(view: View, total: Ledger, recent: Ledger, past: Past | None = None) -> list[Row]:
     """The rows of a view.
 
     Args:
         view: one of VIEWS.
         total: everything since the start.
         recent: the window of the last refresh; the rates come from it.
+        past: the last refreshes, for the lines of blocks.
     """
-    keys, levels, data = view.gather(total, recent)
+    keys, levels, data = view.gather(total, recent, past or Past())
     cells = zip(*(column.values(data) for column in view.columns), strict=True)
     return [Row(*row) for row in zip(keys, levels, cells, strict=True)]
-
-
-def _grouped(
-    by: tuple[str, ...], kinds: tuple[Kind, ...], keep: Callable[[Array], Array] | None = None, *, once: bool = False
-) -> Callable[[Ledger, Ledger], Gathered]:
-    """Gather groups, those with the most bytes first; `keep` leaves out some."""
-
-    def gather(total: Ledger, recent: Ledger) -> Gathered:
-        found = col.gather(total, recent, by, kinds, once=once)
-        order = np.argsort(-found.total["bytes_allocated"], kind="stable")
-        if keep:
-            order = order[keep(found.total)[order]]
-        groups = Groups(found.meta, found.total[order], found.recent[order], found.seconds)
-        return Gathered(col.keys(groups.total, by), _levels(groups.total), groups)
-
-    return gather
 
 
 def _levels(groups: Array) -> list[str]:
@@ -119,7 +139,7 @@ def _takes(groups: Groups) -> list[Cell]:
     return [groups.meta.caches[cache].size if cache else taken for cache, taken in rows]
 
 
-def _findings(total: Ledger, recent: Ledger) -> Gathered:  # noqa: ARG001  # every view is gathered alike
+def _findings(total: Ledger, recent: Ledger, past: Past) -> Gathered:  # noqa: ARG001  # every view is gathered alike
     found = judge(total)
     seen: dict[tuple[str, ...], int] = {}
     keys: list[tuple[Cell, ...]] = []
@@ -150,7 +170,7 @@ def _rule_text(found: list[Found]) -> list[Cell]:
     return [pages[one.rule.code] for one in found]
 
 
-def _held(total: Ledger, recent: Ledger) -> Gathered:  # noqa: ARG001  # every view is gathered alike
+def _held(total: Ledger, recent: Ledger, past: Past) -> Gathered:  # noqa: ARG001  # every view is gathered alike
     found = outstanding.gather(total)
     return Gathered(col.keys(found.total, BY), [PLAIN] * len(found.total), found)
 
@@ -161,12 +181,12 @@ _SITES = View(
     "no allocation seen yet",
     "bytes/s",
     (
-        col.site(1), col.kind(4), col.context(6), col.gfp(9, 18),
-        words("cache", "the cache's name, or the order of a page allocation", col.what, 10, 14, 24),
-        *col.measures(3, 2, 5, 8, 11, 7, 14, 12, 13, 15),
+        col.site(1), col.kind(4), col.context(6), col.gfp(10, 18),
+        words("cache", "the cache's name, or the order of a page allocation", col.what, 11, 14, 24), col.trend(7),
+        *col.measures(3, 2, 5, 9, 12, 8, 15, 13, 14, 16),
         col.MODULE, col.MASK, col.may_sleep(0), col.atomic(0), col.zone_asked(0), col.COUNTED,
     ),
-    _grouped(
+    Grouping(
         ("kind", "site", "cache", "gfp", "context", "order", "zone_asked", "atomic", "may_sleep", "counted_once"),
         (*ALLOCATIONS, *MAPPINGS),
     ),
@@ -181,7 +201,7 @@ _CACHES = View(
         Column("takes", "bytes that one object takes", _takes, 4, 6, show=amount),
         *col.measures(3, 2, 5, 6, 8, 7, 11, 12, 13, 10),
     ),
-    _grouped(("kind", "cache", "bytes_alloc"), (Kind.CACHE_ALLOC, Kind.KMALLOC)),
+    Grouping(("kind", "cache", "bytes_alloc"), (Kind.CACHE_ALLOC, Kind.KMALLOC)),
 )  # fmt: skip
 _GFP = View(
     "gfp",
@@ -193,7 +213,7 @@ _GFP = View(
         col.may_sleep(4), col.zone_asked(5),
         *col.measures(3, 2, 9, 11, 6, 7, 13, 8, 12, 14),
     ),
-    _grouped(
+    Grouping(
         ("gfp", "may_sleep", "zone_asked"),
         (Kind.KMALLOC, Kind.CACHE_ALLOC, Kind.PAGE_ALLOC, Kind.PERCPU_ALLOC), once=True,
     ),
@@ -208,7 +228,7 @@ _ZONES = View(
         col.ORDER, col.MOBILITY,
         *col.measures(4, 3, 0, 0, 8, 6, 0, 9, 10, 0),
     ),
-    _grouped(("kind", "zone_asked", "zone", "node", "order", "migratetype"), (Kind.PAGE_ALLOC,)),
+    Grouping(("kind", "zone_asked", "zone", "node", "order", "migratetype"), (Kind.PAGE_ALLOC,)),
 )  # fmt: skip
 _CONTEXT = View(
     "context",
@@ -219,7 +239,7 @@ _CONTEXT = View(
         col.context(1, 22), col.kind(4), col.may_sleep(5), col.atomic(6),
         *col.measures(2, 3, 10, 11, 7, 8, 0, 9, 12, 0),
     ),
-    _grouped(("context", "kind", "may_sleep", "atomic", "counted_once"), (*ALLOCATIONS, *MAPPINGS), _own),
+    Grouping(("context", "kind", "may_sleep", "atomic", "counted_once"), (*ALLOCATIONS, *MAPPINGS), _own),
 )  # fmt: skip
 _FAILURES = View(
     "failures",
@@ -232,7 +252,7 @@ _FAILURES = View(
         Column("failed/s", "unexpected failures a second", col.rate_of("failures"), 11, 8, show=col.per_second),
         col.zone_asked(9), col.MODULE, col.MASK, col.may_sleep(0), col.atomic(0), col.COUNTED,
     ),
-    _grouped(
+    Grouping(
         ("kind", "site", "gfp", "context", "order", "zone_asked", "atomic", "may_sleep", "counted_once"),
         (*ALLOCATIONS, *MAPPINGS), _failing,
     ),

@@ -12,6 +12,8 @@ from kmwatch.ledger import Array, Ledger
 from kmwatch.mobility import migratetype
 from kmwatch.schema import NO_ZONE, Kind
 from kmwatch.units import printable, short, size
+from kmwatch.views.top.past import BY as REMEMBERED
+from kmwatch.views.top.past import LOOKS, Past, places, sparklines
 
 Cell = str | int | float
 GAP = 2
@@ -24,12 +26,14 @@ class Groups:
 
     total: the groups since the start, as Ledger.groups gives them.
     recent: row for row the same groups in the window of the last refresh; zeros where nothing happened.
+    rates: row for row bytes allocated a second in each of the last refreshes; (rows, 0) where these are not remembered.
     seconds: length of that window.
     """
 
     meta: Meta
     total: Array
     recent: Array
+    rates: Array
     seconds: float
 
 
@@ -42,6 +46,7 @@ class Column:
     width, most: characters it needs at least, and at most where there is room.
     rank: 1 is the last to go when the terminal is narrow; 0 is shown in the details only.
     words: text, left-aligned, sorted ascending, searched by the filter; else a number, right-aligned, largest first.
+    latest: of a text that does not fit the end is shown.
     """
 
     title: str
@@ -51,6 +56,7 @@ class Column:
     width: int = 7
     most: int = 0
     words: bool = False
+    latest: bool = False
     show: Callable[[Any], str] = str
 
 
@@ -68,16 +74,18 @@ def layout(columns: Sequence[Column], width: int) -> list[tuple[int, int]]:
     return sorted(chosen.items())
 
 
-def gather(total: Ledger, recent: Ledger, by: Sequence[str], kinds: tuple[Kind, ...], *, once: bool = False) -> Groups:
-    """The groups of both ledgers, brought together by their keys."""
+def gather(
+    total: Ledger, recent: Ledger, past: Past, by: tuple[str, ...], kinds: tuple[Kind, ...], *, once: bool = False
+) -> Groups:
+    """The groups of both ledgers and of what is remembered, brought together by their keys; most bytes first."""
     whole = total.groups(*by, kinds=kinds, once=once)
+    whole = whole[np.argsort(-whole["bytes_allocated"], kind="stable")]
     part = recent.groups(*by, kinds=kinds, once=once)
-    places = {key: at for at, key in enumerate(keys(whole, by))}
-    found = [places.get(key, -1) for key in keys(part, by)]  # a row that was taken back altogether is in the part only
-    at = np.array(found, np.intp)
+    at = places(part, whole, by)  # a row that was taken back altogether is in the part only
     aligned = np.zeros(len(whole), whole.dtype)
     aligned[at[at >= 0]] = part[at >= 0]
-    return Groups(total.meta, whole, aligned, max(recent.seconds, 1e-9))
+    rates = past.of(whole) if set(REMEMBERED) <= set(by) else np.zeros((len(whole), 0))
+    return Groups(total.meta, whole, aligned, rates, max(recent.seconds, 1e-9))
 
 
 def keys(groups: Array, by: Sequence[str]) -> list[tuple[Cell, ...]]:
@@ -259,6 +267,12 @@ def atomic(rank: int) -> Column:
     """Whether sleeping is a bug in this context."""
     return words("atomic", "whether sleeping would be a bug in this context",
                  lambda groups: _yes(groups.total["atomic"]), rank, 6)  # fmt: skip
+
+
+def trend(rank: int) -> Column:
+    """How the bytes a second went."""
+    doc = "bytes a second in the last refreshes, a block each, the most of them a full one"
+    return words("trend", doc, lambda groups: sparklines(groups.rates), rank, LOOKS)
 
 
 def measures(*ranks: int) -> tuple[Column, ...]:

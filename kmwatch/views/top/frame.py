@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from kmwatch.batch import Batch, Meta
+import numpy as np
+
+from kmwatch.batch import STACKED, Batch, Meta
 from kmwatch.ledger import PRESSURE, Ledger
 from kmwatch.thresholds import DEFAULTS, Thresholds
 from kmwatch.units import number, printable, seconds, size
 from kmwatch.views.top.catalog import BAD, GOOD, PLAIN, VIEWS, WARN, Row, View, build
 from kmwatch.views.top.columns import amount, per_second, share
+from kmwatch.views.top.past import LOOKS, Past, sparkline
 
 MOST_ROWS = 500
 """Rows that are shown at most; the filter reaches the others."""
@@ -20,11 +23,17 @@ _JUDGE_EVERY = 5.0  # seconds
 
 
 class Part(NamedTuple):
-    """A piece of the header: as it reads where there is room, as it reads where there is not, and its level."""
+    """A piece of the header: as it reads where there is room, as it reads where there is not, and its level.
+
+    rates: how it went in the last refreshes, to be shown as a block each.
+    widths: characters that are kept for text and short beside blocks, so that nothing moves when numbers change.
+    """
 
     text: str
     short: str
     level: str = PLAIN
+    rates: tuple[float, ...] | None = None
+    widths: tuple[int, int] = (0, 0)
 
 
 _NOTHING = Part("", "")
@@ -54,6 +63,7 @@ class Frame:
 
     total: Ledger
     recent: Ledger
+    past: Past = field(default_factory=Past)
     replayed: bool = False
     worst: Part = _NOTHING
     """How many findings there are, and the level of the worst; it may be a few seconds old."""
@@ -62,7 +72,7 @@ class Frame:
     def rows(self, name: str) -> list[Row]:
         """The rows of a view."""
         if name not in self._rows:
-            self._rows[name] = build(VIEWS[name], self.total, self.recent)
+            self._rows[name] = build(VIEWS[name], self.total, self.recent, self.past)
         return self._rows[name]
 
     def empty(self, view: View) -> str:
@@ -72,7 +82,7 @@ class Frame:
     @cached_property
     def header(self) -> list[list[Part]]:
         """The three lines of the header."""
-        return header(self.total, self.recent, replayed=self.replayed)
+        return header(self.total, self.recent, self.past, replayed=self.replayed)
 
 
 class Frames:
@@ -80,13 +90,15 @@ class Frames:
 
     def __init__(self, meta: Meta, *, replayed: bool = False, thresholds: Thresholds = DEFAULTS) -> None:
         self._total, self._replayed = Ledger(meta, thresholds), replayed
+        self._past = Past()
         self._worst, self._judge_at = _NOTHING, 0.0
 
     def add(self, batch: Batch, *, judge: bool = False) -> Frame:
         """The frame after one more batch; the findings are counted anew with `judge`, and otherwise now and then."""
         self._total.add(batch)
         recent = Ledger(self._total.meta)
-        recent.add(replace(batch, held=None))
+        recent.add(replace(batch, held=None, stacked=np.zeros(0, STACKED)))
+        self._past = (Past() if batch.fresh else self._past).after(recent)
         # The ledger makes new rows for each batch, and only its trust and what grows are added to in place.
         total = copy(self._total)
         total.trust, total.growth = replace(total.trust), total.growth.copy()
@@ -96,12 +108,12 @@ class Frames:
             self._judge_at = total.seconds + min(total.seconds, _JUDGE_EVERY)
             rows["findings"] = found = build(VIEWS["findings"], total, recent)
             self._worst = Part(str(len(found)), "", found[0].level) if found else _NOTHING
-        return Frame(total, recent, self._replayed, self._worst, rows)
+        return Frame(total, recent, self._past, self._replayed, self._worst, rows)
 
 
-def header(total: Ledger, recent: Ledger, *, replayed: bool = False) -> list[list[Part]]:
+def header(total: Ledger, recent: Ledger, past: Past, *, replayed: bool = False) -> list[list[Part]]:
     """Three lines: whose memory; how much of it now; what watching costs, and how far to trust it."""
-    return [_who(total, replayed=replayed), _traffic(total, recent), _doubt(total, recent)]
+    return [_who(total, replayed=replayed), _traffic(total, recent, past), _doubt(total, recent)]
 
 
 def _who(total: Ledger, *, replayed: bool) -> list[Part]:
@@ -115,16 +127,22 @@ def _who(total: Ledger, *, replayed: bool) -> list[Part]:
     ]
 
 
-def _traffic(total: Ledger, recent: Ledger) -> list[Part]:
+def _traffic(total: Ledger, recent: Ledger, past: Past) -> list[Part]:
     span, sums, now = max(recent.seconds, 1e-9), total.totals(), recent.totals()
     events, taken, wasted = recent.events() / span, now.bytes_allocated / span, now.bytes_wasted / span
     rate, part = per_second(events) or "0", share(wasted / taken if taken else 0.0) or "0%"
     real, expected = sums.failures, sums.opportunistic_failures
     return [
-        Part(f"{rate} events/s", f"{rate} ev/s", GOOD),
-        Part(f"{size(taken)}/s", f"{amount(taken) or '0'}/s", GOOD),
-        Part(f"wasted {size(wasted)}/s ({part})", f"waste {part}", GOOD),
-        Part(f"failed {number(real)} real, {number(expected)} opp.", f"fail {real}+{expected}", BAD if real else PLAIN),
+        Part(f"{rate} events/s", f"{rate} ev/s", GOOD, tuple(past.events.tolist()), (15, 11)),
+        Part(f"{size(taken)}/s", f"{amount(taken) or '0'}/s", GOOD, tuple(past.bytes_allocated.tolist()), (12, 9)),
+        Part(f"wasted {size(wasted)}/s ({part})", f"waste {part}", GOOD, widths=(25, 10)),
+        Part(
+            f"failed {number(real)} real, {number(expected)} opp.",
+            f"fail {real}+{expected}",
+            BAD if real else PLAIN,
+            tuple(past.failures.tolist()),
+            (21, 8),
+        ),
     ]
 
 
@@ -156,9 +174,14 @@ def _pressure(total: Ledger) -> list[str]:
 
 
 def fit(parts: Sequence[Part], width: int, gap: int = 2) -> list[tuple[str, str]]:
-    """The parts that fit into a line, as text and level: in full, else all in short, else the first in short."""
-    if sum(len(part.text) for part in parts) + gap * (len(parts) - 1) <= width:
-        return [(part.text, part.level) for part in parts]
+    """The parts that fit into a line, as text and level.
+
+    In full with their lines of blocks, else with half of these, else in short with them, else without, else the first.
+    """
+    for blocks, short in ((LOOKS, False), (LOOKS // 2, False), (LOOKS // 2, True), (0, False)):
+        texts = [_told(part, blocks, short=short) for part in parts]
+        if sum(map(len, texts)) + gap * (len(parts) - 1) <= width:
+            return [(text, part.level) for text, part in zip(texts, parts, strict=True)]
     fitting, left = [], width
     for part in parts:
         if len(part.short) > left:
@@ -166,6 +189,15 @@ def fit(parts: Sequence[Part], width: int, gap: int = 2) -> list[tuple[str, str]
         fitting.append((part.short, part.level))
         left -= len(part.short) + gap
     return fitting
+
+
+def _told(part: Part, blocks: int, *, short: bool) -> str:
+    """A part with so many blocks; where there are not yet as many, their place is kept."""
+    text = part.short if short else part.text
+    if not blocks:
+        return text
+    text = text.ljust(part.widths[short])
+    return text if part.rates is None else f"{text} {sparkline(np.array(part.rates[-blocks:])):>{blocks}}"
 
 
 def first_order(view: View) -> Order:
@@ -216,7 +248,8 @@ KEYS = (
     ("/", "filter: type part of a name or a regular expression; Enter keeps it, Esc clears it"),
     ("Space", "pause: the screen stands still, the counting goes on"),
     ("↑ ↓ PgUp PgDn", "choose a row; Ctrl+Home and Ctrl+End the first and the last"),
-    ("Enter", "all about the row; on a finding what to do about it"),
+    ("Enter", "all about the row: sizes asked for, stacks, GFP flags; on a finding what to do about it"),
+    ("z", "the sizes that kmalloc was asked for, and what of its classes is wasted, by whomever"),
     ("? or h", "this page"),
     ("q", "quit: all programs are detached"),
 )
@@ -245,6 +278,7 @@ def help_page(view: View, *, replayed: bool = False) -> Page:
         ("failed", "failures since the start: real ones, and opportunistic first tries, which their callers expect"),
         ("cost", f"what {whose}, of one CPU: the kernel's part is an estimate from the first second"),
         ("lost", "events that no row could be made for: all counts are lower bounds by that much"),
+        ("▁▄█", f"events, bytes and failures a second in the last {LOOKS} refreshes, the most of them a full block"),
     ]
     columns = [(column.title, column.doc) for column in view.columns]
     return Page(

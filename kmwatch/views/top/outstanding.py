@@ -13,16 +13,15 @@ from kmwatch.ledger import Array, Ledger
 from kmwatch.units import printable, short, span
 from kmwatch.views.top import columns as col
 from kmwatch.views.top.columns import Cell, Column, Groups, amount, words
+from kmwatch.views.top.past import LOOKS, sparkline
 
 UNKNOWN = "unknown"
 _UNKNOWN = -1  # sorts below every number
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_LOOKS = 16
 
 
 @dataclass(frozen=True)
 class Holdings(Groups):
-    """What the columns read. total: HELD by kind, site and cache; recent, seconds: nothing and 0.
+    """What the columns read. total: HELD by kind, site and cache; recent, rates, seconds: nothing and 0.
 
     Row for row: the cache as it is called, the worst grade of what the row holds, the bytes at each look so far, and
     by how many a second they grow. bits: one object of 2^bits was looked at.
@@ -53,6 +52,7 @@ def gather(total: Ledger) -> Holdings:
         total.meta,
         rows,
         np.zeros(0),
+        np.zeros(0),
         0.0,
         [printable(", ".join(names[key])) for key in keys],
         [grades[key] for key in keys],
@@ -74,14 +74,6 @@ def _graded(held: Held, total: Ledger) -> tuple[dict[tuple[int, ...], list[str]]
             names[tuple(key)].append(label[0])
         grades[tuple(key)] = max(grades.get(tuple(key), GRADES[0]), known[label])
     return names, grades
-
-
-def sparkline(values: Array) -> str:
-    """The latest values as blocks, the largest of them a full one, nothing the lowest."""
-    latest = values[-_LOOKS:].astype(float)
-    most = latest.max(initial=0.0)
-    steps = np.rint(latest / most * (len(_BLOCKS) - 1)).astype(int) if most > 0 else np.zeros(len(latest), int)
-    return "".join(_BLOCKS[step] for step in steps.tolist())
 
 
 def _number(values: Callable[[Holdings], Array]) -> Callable[[Holdings], list[Cell]]:
@@ -150,8 +142,8 @@ COLUMNS = (
     Column("waste", "of these never asked for", _number(_waste), 8, show=_shown(amount)),
     Column("±waste", "how far that may be off, in 99 of 100 cases",
            _number(lambda rows: _error(rows, _waste(rows), rows.total["waste_squares"])), show=_off(amount)),
-    words("looks", "the bytes at the last looks, the most of them a full block",
-          _word(lambda rows: [sparkline(each) for each in rows.looks]), 6, 8, _LOOKS),
+    Column("looks", "the bytes at the last looks, the most of them a full block",
+           _word(lambda rows: [sparkline(each) for each in rows.looks]), 6, 8, LOOKS, words=True, latest=True),
     Column("grows/s", "bytes a second, the median of the slopes between any two looks",
            _number(lambda rows: rows.slopes), 9, show=_shown(amount)),
     words("lives", "how long the objects live: sub-µs, µs, ms, s; permanent is what mostly stays",

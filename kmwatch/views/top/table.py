@@ -22,7 +22,9 @@ _SORTED, _NOTE = Style(bold=True, underline=True), Style(italic=True)
 
 
 def cell(column: Column, text: str, width: int) -> str:
-    """A text in exactly `width` characters; what does not fit ends in an ellipsis."""
+    """A text in exactly `width` characters; what does not fit ends in an ellipsis, or is the latest of blocks."""
+    if column.latest:
+        return text[-width:].ljust(width)
     if cell_len(text) > width:
         return set_cell_size(text, width - 1) + "…"
     padding = " " * (width - cell_len(text))
