@@ -27,13 +27,15 @@ static __always_inline int level_now(void)
 {
 	u32 way = WAY_RAW;
 	struct config *config_now = config.lookup(&way);
-	struct where where = {};
+	u64 base = config_now ? base_of_cpu(config_now) : 0;
+	u32 count;
 
-	if (!config_now || !look_at_cpu(config_now, &where))
+	if (!base)
 		return -1;
-	if (where.preempt_count & (HARDIRQ | NMI))
+	count = preempt_count_at(base);
+	if (count & (HARDIRQ | NMI))
 		return 2;
-	return where.preempt_count & SOFTIRQ_SERVING ? 1 : 0;
+	return count & SOFTIRQ_SERVING ? 1 : 0;
 }
 
 /*

@@ -27,48 +27,22 @@ struct where {
 };
 
 /*
- * Who is running. Since Linux commit 3ca1032ab7ab ("bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID"; in v5.11)
- * members of the task can be loaded like any memory, at offsets that BTF gives; a helper call for each costs more.
+ * Memory of the kernel, read without a helper: where processors are protected against speculation a call is the dearest
+ * thing that a program does. bpf_rdonly_cast() makes an address a pointer that may be read; when the verifier is done with
+ * it, it is no call. Linux commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast"; in v6.2). The compiler knows no
+ * kernel functions: it calls a helper that does not exist, and sources/bpf.py makes it the function.
  */
-#ifdef TASK_MIGRATION_DISABLED
-/*
- * A spinlock of PREEMPT_RT sleeps. It begins with rcu_read_lock() and migrate_disable() (kernel/locking/spinlock_rt.c):
- * what comes with the latter is a lock, not an RCU section of its own.
- */
-static __always_inline void leave_locks_out(struct where *where)
-{
-	u16 disabled = 0;
-
-	bpf_probe_read_kernel(&disabled, 2, (void *)(bpf_get_current_task() + TASK_MIGRATION_DISABLED));
-	where->rcu_nesting -= disabled;
-}
+#ifdef CAST_TYPE
+static u64 (*rdonly_cast)(u64 address, u32 type) = (void *)CAST_CALL;
+#define READ(to, type, address) \
+	asm volatile("%0 = *(" #type " *)(%1 + 0)" : "=r"(to) : "r"(rdonly_cast(address, CAST_TYPE)))
 #else
-#define leave_locks_out(where)
-#endif
-
-#ifdef TASK_TGID
-#define MEMBER(to, task, offset) asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(to) : "r"(task), "i"(offset))
-static __always_inline void look_at_task(struct where *where)
-{
-	u64 task = (u64)bpf_get_current_task_btf(), value = 0;
-
-	MEMBER(value, task, TASK_TGID);
-	where->tgid = value;
-#ifdef TASK_RCU_NESTING
-	MEMBER(value, task, TASK_RCU_NESTING);
-	where->rcu_nesting = value;
-	leave_locks_out(where);
-#endif
-}
-#else
-static __always_inline void look_at_task(struct where *where)
-{
-	where->tgid = bpf_get_current_pid_tgid() >> 32;
-#ifdef TASK_RCU_NESTING
-	bpf_probe_read_kernel(&where->rcu_nesting, 4, (void *)(bpf_get_current_task() + TASK_RCU_NESTING));
-	leave_locks_out(where);
-#endif
-}
+#define READ(to, type, address)                                                    \
+	({                                                                         \
+		type value_ = 0;                                                   \
+		bpf_probe_read_kernel(&value_, sizeof(value_), (void *)(address)); \
+		to = value_;                                                       \
+	})
 #endif
 
 #ifdef PREEMPT_COUNT
@@ -93,23 +67,75 @@ static __always_inline u64 find_cpu_base(struct config *config)
 }
 #endif
 
-/* False where the kernel does not let us see. */
-static __always_inline bool look_at_cpu(struct config *config, struct where *where)
+/* Where this CPU's variables are; 0 where the kernel does not let us see. */
+static __always_inline u64 base_of_cpu(struct config *config)
 {
 #ifdef PREEMPT_COUNT
 	u32 first = 0;
 	u64 *base = cpu_base.lookup(&first);
 
 	if (!base)
-		return false;
+		return 0;
 	if (!*base)
 		*base = find_cpu_base(config);
-	if (!*base)
-		return false;
-	bpf_probe_read_kernel(&where->preempt_count, 4, (void *)(*base + PREEMPT_COUNT));
-	return true;
+	return *base;
 #else
-	return false;
+	return 0;
+#endif
+}
+
+static __always_inline u32 preempt_count_at(u64 base)
+{
+	u64 count = 0;
+
+#ifdef PREEMPT_COUNT
+	READ(count, u32, base + PREEMPT_COUNT);
+#endif
+	return count;
+}
+
+/*
+ * A spinlock of PREEMPT_RT sleeps. It begins with rcu_read_lock() and migrate_disable() (kernel/locking/spinlock_rt.c):
+ * what comes with the latter is a lock, not an RCU section of its own.
+ */
+#ifdef TASK_MIGRATION_DISABLED
+static __always_inline s32 locks_of(u64 task)
+{
+	u64 disabled = 0;
+
+	READ(disabled, u16, task + TASK_MIGRATION_DISABLED);
+	return disabled;
+}
+#else
+#define locks_of(task) 0
+#endif
+
+/* Who is running, and its RCU nesting: by the CPU's variable where that can be read inline. */
+static __always_inline u32 tgid_at(u64 base, u64 *task)
+{
+	u64 tgid = 0;
+
+#if defined(CAST_TYPE) && defined(CURRENT_TASK) && defined(TASK_TGID)
+	if (base) {
+		READ(*task, u64, base + CURRENT_TASK);
+		READ(tgid, u32, *task + TASK_TGID);
+		return tgid;
+	}
+#endif
+	*task = bpf_get_current_task();
+	return bpf_get_current_pid_tgid() >> 32;
+}
+
+static __always_inline void look(struct config *config, u64 base, struct where *where)
+{
+	u64 task = 0, nesting = 0;
+
+	if (base)
+		where->preempt_count = preempt_count_at(base);
+	where->tgid = tgid_at(base, &task);
+#ifdef TASK_RCU_NESTING
+	READ(nesting, u32, task + TASK_RCU_NESTING);
+	where->rcu_nesting = nesting - locks_of(task);
 #endif
 }
 
@@ -164,12 +190,12 @@ static __always_inline int observe(u32 way, bool may_sleep)
 {
 	struct config *config_now = config.lookup(&way);
 	struct where where = {};
-	bool seen;
+	u64 base;
 
 	if (!config_now)
 		return -1;
-	seen = look_at_cpu(config_now, &where);
-	look_at_task(&where);
+	base = base_of_cpu(config_now);
+	look(config_now, base, &where);
 	if (config_now->phase != PHASE_COUNTING) {
 		if (may_sleep && config_now->phase == PHASE_CALIBRATING)
 			calibrate(config_now, &where);
@@ -177,20 +203,21 @@ static __always_inline int observe(u32 way, bool may_sleep)
 	}
 	if (where.tgid == config_now->self_tgid && !(where.preempt_count & (SOFTIRQ_SERVING | HARDIRQ | NMI)))
 		return -1;
-	return seen && config_now->samples ? context_bits(config_now, &where) : CONTEXT_UNKNOWN;
+	return base && config_now->samples ? context_bits(config_now, &where) : CONTEXT_UNKNOWN;
 }
 
 /* The same for events whose context is not kept: true where they shall be counted. Looks only where it must. */
 static __always_inline bool observe_free(u32 way)
 {
 	struct config *config_now = config.lookup(&way);
-	struct where where = {};
+	u64 base, task;
 
 	if (!config_now || config_now->phase != PHASE_COUNTING)
 		return false;
-	if (bpf_get_current_pid_tgid() >> 32 != config_now->self_tgid)
+	base = base_of_cpu(config_now);
+	if (tgid_at(base, &task) != config_now->self_tgid)
 		return true;
-	return look_at_cpu(config_now, &where) && where.preempt_count & (SOFTIRQ_SERVING | HARDIRQ | NMI);
+	return base && preempt_count_at(base) & (SOFTIRQ_SERVING | HARDIRQ | NMI);
 }
 
 #endif

@@ -73,6 +73,10 @@ class Btf:
                 return None if found is None else offset + found[1]
         return None
 
+    def structure(self, name: str) -> int:
+        """The BTF id of a struct; 0 where BTF does not know it."""
+        return self._find(name, _STRUCT)
+
     def function(self, name: str) -> int:
         """The BTF id of a kernel function; 0 where BTF does not know it."""
         return self._find(name, _FUNC)

@@ -24,6 +24,10 @@ AGAIN, RETURN = "_again", "_return"
 
 _ENOENT = 2
 _SYS_BPF, _BPF_ENABLE_STATS = 321, 32  # arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/linux/bpf.h
+_CALL, _PSEUDO_KFUNC = 0x85, 2 << 4  # include/uapi/linux/bpf.h: BPF_JMP | BPF_CALL; its second byte
+_INSTRUCTION = np.dtype([("code", "u1"), ("registers", "u1"), ("offset", "<i2"), ("immediate", "<i4")])
+CAST_CALL = 0x6B6D77
+"""The helper that bpf/context.h calls in place of a function of the kernel: there is none of this number."""
 _SPARE = 4096  # a batch ends early where the next bucket would not fit; no bucket is that long
 # struct bpf_prog_info of include/uapi/linux/bpf.h: what it costs and what it missed, at these bytes.
 _PROG_INFO = np.dtype(
@@ -91,6 +95,7 @@ class Programs:
     def __init__(self, source: str, attachments: tuple[Attachment, ...], defines: dict[str, int]) -> None:
         self.attachments = attachments
         self._links: dict[Attachment, int] = {}
+        self._cast = defines.get("CAST_FUNCTION", 0)
         firsts = (each for each in attachments if not each.again)
         # RAW and TRACEPOINT of bpf/compat.h, KPROBE and FENTRY of bpf/functions.h.
         switches = {each.probe.define: each.way + 1 for each in firsts}
@@ -115,7 +120,18 @@ class Programs:
             Way.FENTRY: bpf_class.TRACING,
             Way.AGAIN: bpf_class.RAW_TRACEPOINT,
         }
+        for name in each.programs:
+            self._call_kernel(name.encode())
         return {name: self._bpf.load_func(name.encode(), kinds[each.way]) for name in each.programs}
+
+    def _call_kernel(self, name: bytes) -> None:
+        """Make the calls of CAST_CALL calls of the kernel's function: BCC can compile none."""
+        module = self._bpf.module
+        start, size = self._lib.bpf_function_start(module, name), self._lib.bpf_function_size(module, name)
+        if start:
+            code = np.frombuffer((ct.c_char * size).from_address(start), _INSTRUCTION)
+            calls = (code["code"] == _CALL) & (code["immediate"] == CAST_CALL)
+            code["registers"][calls], code["immediate"][calls] = _PSEUDO_KFUNC, self._cast
 
     def attach(self) -> None:
         """Attach every program; all or none."""

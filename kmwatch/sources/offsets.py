@@ -7,7 +7,7 @@ from kmwatch.kernel.btf import Btf
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.symbols import Symbols
 from kmwatch.kernel.tracefs import Tracefs
-from kmwatch.sources.bpf import possible_cpus
+from kmwatch.sources.bpf import CAST_CALL, possible_cpus
 
 CACHE_ROWS = 4096  # a busy host has 300 caches
 _LEDGER_BYTES = 64 << 20  # of a per-CPU map: its values exist once for every possible CPU
@@ -34,7 +34,22 @@ def context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]
         "RQ_CPU": btf.member_offset("rq", "cpu"),
     }
     known = {name: value for name, value in found.items() if value is not None}
-    return ("BTF", 0, known | task) if len(known) == len(found) else ("", 0, {})
+    return ("BTF", 0, known | task | _inline(btf)) if len(known) == len(found) else ("", 0, {})
+
+
+def _inline(btf: Btf) -> dict[str, int]:
+    """How to read the kernel's memory without a helper call (bpf/context.h); {} before Linux 6.2."""
+    task = btf.percpu_offset("current_task")
+    if task is None:
+        task = btf.percpu_offset("pcpu_hot.current_task")
+    # Any type of two plain numbers does.
+    found = {
+        "CAST_CALL": CAST_CALL,
+        "CAST_FUNCTION": btf.function("bpf_rdonly_cast"),
+        "CAST_TYPE": btf.structure("timespec64"),
+        "CURRENT_TASK": task or 0,
+    }
+    return found if all(found.values()) else {}
 
 
 def _task(btf: Btf | None, symbols: Symbols) -> dict[str, int]:
