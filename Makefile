@@ -8,7 +8,7 @@ TESTS = $(AS_ROOT) env KMWATCH_KERNELS="$${KMWATCH_KERNELS:-6.1,newest}"
 NO_CACHE := $(if $(AS_ROOT),-p no:cacheprovider)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo monitoring-demo test test-guest test-guest-all golden check bench soak docs dashboards fresh-machine clean
+.PHONY: help setup setup-tests demo monitoring-demo test test-guest test-guest-all test-browser golden check bench soak docs pictures dashboards fresh-machine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ test-guest-all: setup-tests ## the same in every kernel that there is, and docs/
 	@$(TESTS) KMWATCH_REQUIRE=guest KMWATCH_KERNELS=all $(VENV)/python -m pytest tests/guest $(NO_CACHE)
 	@$(VENV)/python -m tests.guest.table
 
+test-browser: setup-tests ## pages in a real Chromium; pictures of them in .cache/browser/
+	@$(TESTS) KMWATCH_REQUIRE=browser $(VENV)/python -m pytest tests/browser $(NO_CACHE)
+
 golden: setup-tests ## record tests/data/golden anew, in guests: RULES='KM101 KM201' or all
 	@$(AS_ROOT) $(VENV)/python -m tests.guest.golden $(RULES)
 
@@ -63,6 +66,10 @@ fresh-machine: ## demo and test in a new Debian: SUITE=trixie or bookworm; KEEP=
 
 docs: setup ## write the generated pages of docs/
 	@$(VENV)/python scripts/generate_docs.py
+
+pictures: setup-tests ## make the pictures of README and docs anew, from real runs on this machine
+	@$(AS_ROOT) $(VENV)/python scripts/screenshot.py
+	@$(AS_ROOT) $(VENV)/python -m scripts.screenshot_page
 
 dashboards: setup-tests ## write the Grafana dashboards
 	@$(VENV)/python -m dashboards.build

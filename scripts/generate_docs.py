@@ -22,7 +22,8 @@ from kmwatch.metrics import EXEMPLAR_LABELS, GROUPS, LABELS, METRICS, Metric
 from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe
 from kmwatch.thresholds import Threshold
 from kmwatch.thresholds import table as thresholds
-from kmwatch.views.export.formats import FORMATS, WORDS
+from kmwatch.views.export.formats import FORMATS
+from kmwatch.views.export.measures import WORDS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HELP_WIDTH = 88  # columns of the help texts: they fit a narrow page without scrolling

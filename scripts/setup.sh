@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh          what running kmwatch needs
 #   scripts/setup.sh tests    the same, and what the tests need: a C compiler, pytest, ruff, mypy; Prometheus; on Debian
-#                             also QEMU and what a kernel module is built with; the tests can do without these
+#                             also QEMU, what a kernel module is built with, and Chromium; the tests can do without these
 #
 # Exit codes: 0 done, 3 this user may not install packages, 5 a step failed (its output is shown).
 set -eu
@@ -74,6 +74,12 @@ ld binutils
 /usr/lib/x86_64-linux-gnu/libelf.so.1 libelf1
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 END
+}
+
+# What tests/browser opens pages in.
+missing_browser_packages() {
+    [ "$want" = tests ] && command -v apt-get >/dev/null && grep -qx 'ID=debian' /etc/os-release || return 0
+    command -v chromium >/dev/null || echo chromium
 }
 
 install_packages() {
@@ -149,6 +155,9 @@ packages=$(missing_packages)
 packages=$(missing_guest_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || (install_packages $packages) || say "without these the guest tests are skipped: $packages"
+packages=$(missing_browser_packages)
+# shellcheck disable=SC2086  # a list of words
+[ -z "$packages" ] || (install_packages $packages) || say "without these the browser tests are skipped: $packages"
 # Unpacked, not installed: see there.
 [ "$want" != tests ] || scripts/get_prometheus.sh >/dev/null ||
     say "without Prometheus the monitoring tests are skipped"

@@ -81,11 +81,26 @@ def why_not_monitoring() -> str:
     return ""
 
 
+def chromium() -> str | None:
+    """The distribution's Chromium, under the name that it has there."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def why_not_browser() -> str:
+    """Why no page can be opened in a browser here, or an empty string."""
+    if not chromium():
+        return "no chromium: run `make setup-tests`, or install the package by hand"
+    if missing := [name for name in ("playwright", "axe_playwright_python") if not importlib.util.find_spec(name)]:
+        return f"no {' and '.join(missing)}: run `make setup-tests`"
+    return ""
+
+
 # Marker of a tier -> why it cannot run here. What no entry is needed for is the unit tier.
 TIERS: dict[str, Callable[[], str]] = {
     "live": why_not_live,
     "guest": why_not_guest,
     "monitoring": why_not_monitoring,
+    "browser": why_not_browser,
 }
 
 

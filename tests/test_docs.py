@@ -144,3 +144,11 @@ def test_the_version_is_one() -> None:
 
     assert project["version"] == __version__
     assert __version__ in changes
+
+
+def test_pictures_are_small() -> None:
+    """A checkout carries each version of them for ever."""
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs").iterdir() if path.suffix in (".png", ".svg")}
+
+    assert {"top.svg", "report-light.png", "report-dark.png"} <= sizes.keys()
+    assert {name: size for name, size in sizes.items() if size > 250_000} == {}

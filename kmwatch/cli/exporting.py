@@ -12,7 +12,8 @@ from kmwatch.cli.reporting import slice_length
 from kmwatch.cli.sources import Detail, Part, open_source, refuse_live_only, whole_ledger
 from kmwatch.errors import UsageError
 from kmwatch.units import size
-from kmwatch.views.export.formats import FORMATS, WORDS, Format
+from kmwatch.views.export.formats import FORMATS, Format
+from kmwatch.views.export.measures import WORDS
 
 if TYPE_CHECKING:
     from kmwatch.ledger import Ledger

@@ -16,7 +16,7 @@ from kmwatch.ledger import MEASURES, Ledger
 from kmwatch.profile import Frame
 from kmwatch.schema import Kind
 from kmwatch.views.export import folded, pprof, speedscope
-from kmwatch.views.export.formats import WORDS
+from kmwatch.views.export.measures import WORDS
 from kmwatch.views.export.ways import MEASURED, label, word
 from tests.unit import rows
 from tests.unit.exports import HOSTILE, START, exported, hostile

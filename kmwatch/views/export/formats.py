@@ -76,9 +76,6 @@ FORMATS = {
 }
 """Every form by its name."""
 
-WORDS = ("allocated", "requested", "wasted", "count", "failures", "opportunistic_failures")
-"""The measures of a ledger, bytes without `bytes_`; viewers open with the first."""
-
 
 def write(name: str, ledger: "Ledger", findings: "Sequence[Found]", measure: str) -> bytes:
     """A ledger in a form.
@@ -87,7 +84,7 @@ def write(name: str, ledger: "Ledger", findings: "Sequence[Found]", measure: str
         name: of FORMATS.
         ledger: with stacks and a timeline where the form tells them.
         findings: what the rules found in it.
-        measure: of WORDS, for a form that has only one.
+        measure: of measures.WORDS, for a form that has only one.
     """
     match name:
         case "folded":

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from kmwatch.ledger import MEASURES
 from kmwatch.profile import Frame
 from kmwatch.units import printable
-from kmwatch.views.export.formats import WORDS
+from kmwatch.views.export.measures import WORDS
 
 
 class Measured(NamedTuple):

@@ -100,7 +100,7 @@ def findings(data: dict[str, Any]) -> str:
 def _finding(finding: dict[str, Any], link: str | None) -> str:
     where = text(finding["site"])
     if link:
-        where = f'<a href="{text(fragment(link))}">{where}</a>'
+        where = f'<a href="{html.escape(fragment(link))}">{where}</a>'
     sure = "" if finding["confidence"] == "certain" else f' <span class="sure">{text(finding["confidence"])}</span>'
     saving = finding["saving_bytes_per_second"]
     saves = f'<p class="saving">saves {text(size(saving))}/s</p>' if saving > 0 else ""
@@ -214,7 +214,7 @@ def how(data: dict[str, Any], libraries: list[str], licences: str) -> str:
     used = "".join(f"<li>{text(each)}</li>" for each in libraries)
     return (
         f'<dl class="facts">{shown}</dl><details><summary>Libraries in this file</summary><ul>{used}</ul>'
-        f'<pre class="licences">{html.escape(licences)}</pre></details>'
+        f'<pre class="licences" tabindex="0">{html.escape(licences)}</pre></details>'
     )
 
 

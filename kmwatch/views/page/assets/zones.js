@@ -39,7 +39,14 @@ function zonesOption({ zones, orders }) {
       nameGap: 24,
       data: Array.from({ length: orders }, (_, order) => String(order)),
     },
-    yAxis: { ...axis, type: "log", min: 1, axisLabel: { ...axis.axisLabel, formatter: (value) => short(value) } },
+    // From below 1: an order of which there was one has a bar.
+    yAxis: {
+      ...axis,
+      type: "log",
+      min: 0.5,
+      startValue: 0.5,
+      axisLabel: { ...axis.axisLabel, showMinLabel: false, formatter: (value) => short(value) },
+    },
     tooltip: tooltip(
       (all) => [`order ${all[0].axisValue}`, ...all.filter((each) => each.value).map((each) => `${each.seriesName}: ${number(each.value)}`)].join("\n"),
       { trigger: "axis", axisPointer: { type: "shadow" } },
