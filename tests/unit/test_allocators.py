@@ -162,6 +162,21 @@ def test_an_address_finds_the_meaning_of_its_function() -> None:
     assert {offset: meaning(0xFFFFFFFF81000000 + offset) for offset in offsets} == offsets
 
 
+@pytest.mark.parametrize("ending", ["\n", ""])
+@pytest.mark.parametrize("module", ["", "\t[some]"])
+def test_text_finds_every_listed_function_wherever_it_stands(module: str, ending: str) -> None:
+    """By the beginnings of names, the shortest at the very end of the text included."""
+    names = [name for functions in FUNCTIONS.values() for name in functions.split()]
+    for suffix in ("", "_noprof", ".cold"):
+        for last in ("vmap", "vfree", "iounmap", "__vunmap"):
+            every = [part for name in [*names, last] for part in ("other", name + suffix)]
+            lines = [f"{0xFFFFFFFF81000000 + 16 * at:016x} t {name}{module}" for at, name in enumerate(every)]
+            raw = ("\n".join(lines) + ending).encode()
+            expected = text_ranges((name, 0xFFFFFFFF81000000 + 16 * at) for at, name in enumerate(every))
+
+            assert Symbols(raw).allocator_text == expected
+
+
 def test_the_table_has_room_for_a_kernel_where_no_two_listed_functions_are_neighbours() -> None:
     names = [name for functions in FUNCTIONS.values() for name in functions.split()]
     spread = [(symbol, 16 * at) for at, symbol in enumerate(" other ".join(names).split(), start=1)]

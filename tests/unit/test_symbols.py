@@ -61,6 +61,20 @@ def test_only_code_is_counted_and_data_is_found_by_its_whole_name(symbols: Symbo
     assert symbols.resolve(0xFFFFFFFF82000044) is UNKNOWN
 
 
+def test_a_length_is_that_of_the_function_of_this_whole_name(symbols: Symbols) -> None:
+    assert symbols.length("_stext") == 0x100
+    assert symbols.length("do_one") == 0x100
+    assert symbols.length("one") == 0
+    assert symbols.length("e1000_clean") == 0  # a module's own is another function
+    assert symbols.length("jiffies_64") == 0
+
+
+def test_a_name_with_another_behind_a_blank_is_none_of_the_kernels() -> None:
+    symbols = Symbols(KALLSYMS + b"ffffffffc0500000 t a __preempt_count\nffffffff82000100 d __preempt_count\n")
+
+    assert symbols.data("__preempt_count") == 0xFFFFFFFF82000100
+
+
 def test_one_of_two_names_of_an_address_is_taken_always_the_same(symbols: Symbols) -> None:
     assert {symbols.resolve(0xFFFFFFFF81000200 + offset).symbol for offset in range(16)} == {"load_msg_alias"}
 
