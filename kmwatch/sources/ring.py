@@ -27,7 +27,8 @@ _BLOCK = 8192  # records converted at a time: few enough to stay in the CPU's ca
 _BLOCKS = 16  # blocks of one ring before it is the next one's turn
 _SEGMENT_EVENTS = 1 << 20
 _SEGMENT_SECONDS = 1.0
-_PAUSE = 0.025  # seconds to let events gather: a block has its price, however few it has
+_PAUSE = 0.05  # seconds to let events gather: a block has its price, however few it has
+_FASTEST = 4e6  # events a second in a ring: a pause shall not fill it
 _MOST_RINGS = 8  # as bpf/ring.h has them
 _RING_SHARE, _LEAST, _MOST = 128, 16 << 20, 256 << 20  # of the machine's memory; bytes of all rings together
 
@@ -138,9 +139,10 @@ class RingRecorder:
 
     def segments(self) -> Iterator[Segment]:
         """Read until the end; the last segment comes when no program runs any more."""
+        pause = min(_PAUSE, self._sizes[1] * mmap.PAGESIZE / _RECORD.itemsize / _FASTEST)
         while not (self._stopped or self._until()):
-            if self._drain() < _BLOCK:
-                time.sleep(_PAUSE)
+            if self._drain() < _BLOCKS * _BLOCK:
+                time.sleep(pause)
             if self._used == _SEGMENT_EVENTS or self._now() - self._since >= _SEGMENT_SECONDS:
                 yield self._close()
         end = self._now()
@@ -185,9 +187,9 @@ class RingRecorder:
         pair = self._pair[: self._used]
         self._learn(columns)
         columns = self._pairs.settle(columns, pair, last=last)
-        if len(self._kinds) < len(Kind):
-            wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])[columns["key"]]
-            columns = columns if wanted.all() else selected(columns, wanted)
+        wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])
+        if not wanted.all():
+            columns = selected(columns, wanted[columns["key"]])
         self._kernel.learn_memory()
         cpu = time.process_time()
         self._kernel.meter.look()
