@@ -18,7 +18,7 @@ from kmwatch.events import Columns
 # group has not; there is none to choose from.
 _PARQUET = (
     "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2, ROW_GROUP_SIZE 1048576, "
-    "WRITE_BLOOM_FILTER false"
+    "WRITE_BLOOM_FILTER false, DICTIONARY_SIZE_LIMIT 65536"
 )
 _LINES = 512  # segments dropped until the journal is written anew without them
 

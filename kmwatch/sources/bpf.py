@@ -236,7 +236,7 @@ class Programs:
         """All of a hash map in as few system calls as it takes: keys (n,) and values (n, copies)."""
         table = self._bpf[name.encode()]
         room = int(table.max_entries) + _SPARE
-        keys, values = np.zeros(room, key), np.zeros((room, copies), value)
+        keys, values = np.empty(room, key), np.empty((room, copies), value)
         cursors = [np.zeros(1, key), np.zeros(1, key)]
         read, first, result = 0, True, 0
         while result == 0 and read < room:
