@@ -143,15 +143,18 @@ class RingRecorder:
 
     def segments(self) -> Iterator[Segment]:
         """Read until the end; the last segment comes when no program runs any more."""
-        pause = min(_PAUSE, self._sizes[1] * mmap.PAGESIZE / _RECORD.itemsize / _FASTEST)
+        capacity = self._sizes[1] * mmap.PAGESIZE // _RECORD.itemsize
+        pause, least = min(_PAUSE, capacity / _FASTEST), min(_BLOCK, capacity // 8)
         while not (self._stopped or self._until()):
-            if self._drain() < _BLOCKS * _BLOCK:
-                time.sleep(pause)
-            if self._used == _SEGMENT_EVENTS or self._now() - self._since >= _SEGMENT_SECONDS:
+            is_over = self._now() - self._since >= _SEGMENT_SECONDS
+            is_behind = self._drain(1 if is_over else least) >= _BLOCKS * _BLOCK
+            if is_over or self._used + least > _SEGMENT_EVENTS:  # there a block that may be taken has no room
                 yield self._close()
+            if not is_behind:
+                time.sleep(pause)
         end = self._now()
         self._kernel.stop()
-        while self._drain():
+        while self._drain(1):
             if self._used == _SEGMENT_EVENTS:
                 yield self._close(end)
         yield self._close(end, last=True)
@@ -159,17 +162,18 @@ class RingRecorder:
     def _now(self) -> float:
         return (time.monotonic_ns() - self._start) / 1e9
 
-    def _drain(self) -> int:
-        """Take a share of each ring; how many events that were."""
+    def _drain(self, least: int) -> int:
+        """Take a share of each ring in which so many events wait; how many that were."""
         before = self._used
         for ring in self._rings:
             self._fullest = max(self._fullest, ring.fill())
             for _ in range(_BLOCKS):
                 records = ring.records(min(_BLOCK, _SEGMENT_EVENTS - self._used))
-                if len(records):
-                    self._take(records)
-                    ring.release(len(records))
-                if len(records) < _BLOCK:  # what has come since waits: it would be a small block
+                if len(records) < least:  # the rest waits: it would be a small block
+                    break
+                self._take(records)
+                ring.release(len(records))
+                if len(records) < _BLOCK:  # and so does what has come since
                     break
         return self._used - before
 
@@ -257,7 +261,7 @@ class Rooms:
         types = [(column.name, np.dtype(column.type)) for column in COLUMNS]
         memory = self._spare.pop() if self._spare else np.empty(_SEGMENT_EVENTS * (_ROW + 1), np.uint8)
         # Arrays made of this one refer to it, and not to the memory: a memoryview lies between.
-        whole = np.frombuffer(memoryview(memory), np.uint8)
+        whole = np.frombuffer(memory.data, np.uint8)
         weakref.finalize(whole, self._give_back, memory).atexit = False
         ends = np.cumsum([_SEGMENT_EVENTS * kind.itemsize for _, kind in types])
         parts = np.split(whole, ends)

@@ -2,6 +2,7 @@
 
 import mmap
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,9 +122,11 @@ def test_what_comes_while_a_ring_is_read_waits_for_the_next_turn(monkeypatch: py
         mapped.put(number)
     recorder, taken = draining(monkeypatch, mapped, 1)
 
-    assert recorder._drain() == 26
+    assert recorder._drain(1) == 26
     assert taken == [*range(24), 1000, 1001]
-    assert recorder._drain() == 1
+    assert recorder._drain(2) == 0
+    assert recorder._drain(1) == 1
+    assert taken[26:] == [1002]
 
 
 def test_a_ring_that_never_ends_leaves_the_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +135,34 @@ def test_a_ring_that_never_ends_leaves_the_others_their_turn(monkeypatch: pytest
         mapped.put(number)
     recorder, taken = draining(monkeypatch, mapped, 10)
 
-    assert recorder._drain() == 10 * ring._BLOCKS
+    assert recorder._drain(1) == 10 * ring._BLOCKS
     assert len(taken) == 10 * ring._BLOCKS
+
+
+def test_a_segment_without_room_for_the_least_block_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its second is not over yet: were it kept open, the ring would fill up."""
+    mapped, closed, turns = Mapped(), list[int](), iter(range(7))
+    recorder, _ = draining(monkeypatch, mapped, 0)
+    monkeypatch.setattr(ring, "_SEGMENT_EVENTS", 25)
+    monkeypatch.setattr(ring, "_PAUSE", 0.0)
+    recorder._sizes, recorder._since, recorder._stopped = (1, 2), 1e9, False  # pages of the ring: blocks from twelve on
+    monkeypatch.setattr(ring, "_BLOCK", 24)
+
+    def until() -> bool:
+        for number in range(12):
+            mapped.put(number)
+        return next(turns) == 6
+
+    def close(*_: object, **__: object) -> None:
+        closed.append(recorder._used)
+        recorder._used = 0
+
+    recorder._until, recorder._start = until, 0
+    monkeypatch.setattr(recorder, "_close", close)
+    monkeypatch.setattr(recorder, "_kernel", SimpleNamespace(stop=lambda: None), raising=False)
+    assert len([*recorder.segments()]) == len(closed)
+
+    assert closed == [24, 24, 24, 12]
 
 
 def test_memory_comes_back_when_the_last_array_of_it_is_gone() -> None:
