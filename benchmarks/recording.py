@@ -5,8 +5,9 @@ compared is events lost, bytes on the disk for each event, and CPU time of the r
 events: in all, and without its start, which is over before the workload begins and costs the same for a second and for
 a day. It is no test: it ends with 0 whatever comes out.
 
-A recording also has a price by the second, of some 0.04 CPU seconds, and ends with 0.2: at a million events a second 0.18
-CPU seconds a million were measured without the start, at 0.5 million 0.24 to 0.27, all on two CPUs that others used too.
+A recording also has a price by the second, of some 0.04 CPU seconds, and ends with 0.2. On two CPUs that others used
+too, one run at a million events a second took 0.18 CPU seconds a million without the start; at half of that rate it
+took 0.24 to 0.27.
 
     python benchmarks/recording.py [SECONDS] [SECONDS-OF-PERF]
 """
