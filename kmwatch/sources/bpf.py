@@ -27,7 +27,7 @@ _SYS_BPF, _BPF_ENABLE_STATS = 321, 32  # arch/x86/entry/syscalls/syscall_64.tbl;
 _CALL, _PSEUDO_KFUNC = 0x85, 2 << 4  # include/uapi/linux/bpf.h: BPF_JMP | BPF_CALL; its second byte
 _INSTRUCTION = np.dtype([("code", "u1"), ("registers", "u1"), ("offset", "<i2"), ("immediate", "<i4")])
 CAST_CALL = 0x6B6D77
-"""The helper that bpf/context.h calls in place of a function of the kernel: there is none of this number."""
+"""The helper that bpf/memory.h calls in place of a function of the kernel: there is none of this number."""
 _SPARE = 4096  # a batch ends early where the next bucket would not fit; no bucket is that long
 # struct bpf_prog_info of include/uapi/linux/bpf.h: what it costs and what it missed, at these bytes.
 _PROG_INFO = np.dtype(
@@ -236,7 +236,7 @@ class Programs:
         """All of a hash map in as few system calls as it takes: keys (n,) and values (n, copies)."""
         table = self._bpf[name.encode()]
         room = int(table.max_entries) + _SPARE
-        keys, values = np.zeros(room, key), np.zeros((room, copies), value)
+        keys, values = np.empty(room, key), np.empty((room, copies), value)
         cursors = [np.zeros(1, key), np.zeros(1, key)]
         read, first, result = 0, True, 0
         while result == 0 and read < room:
