@@ -3,6 +3,7 @@
 #include "events.h"
 #include "records.h"
 #include "losses.h"
+#include "memory.h"
 #include "freelists.h"
 #include "context.h"
 #include "stack.h"
@@ -41,9 +42,8 @@ static __always_inline u32 stack_at(void *ctx, struct ledger_key *key)
 
 static __always_inline int keep_as(u32 stack, struct ledger_key *key, u64 ptr, u64 requested, enum pair pair)
 {
-	u64 pid_tgid = bpf_get_current_pid_tgid();
 	u32 cpu = bpf_get_smp_processor_id();
-	u32 task = task_of(pid_tgid);
+	u32 pid, task = task_of(&pid);
 	struct event *event;
 
 	if (key->cache)
@@ -57,7 +57,7 @@ static __always_inline int keep_as(u32 stack, struct ledger_key *key, u64 ptr, u
 	event->time = bpf_ktime_get_ns();
 	event->ptr = ptr;
 	event->requested = requested;
-	event->pid = pid_tgid;
+	event->pid = pid;
 	event->task = task;
 	event->stack = stack;
 	event->cpu = cpu;

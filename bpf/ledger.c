@@ -3,6 +3,7 @@
 #include "events.h"
 #include "records.h"
 #include "losses.h"
+#include "memory.h"
 #include "freelists.h"
 #include "context.h"
 #include "stack.h"

@@ -36,6 +36,25 @@ static __always_inline void read_comm(u64 *comm)
 }
 #endif
 
+/* The running thread's pid and command name: by the CPU's variable where that can be read inline. */
+static __always_inline u32 read_thread(u64 *comm)
+{
+#if defined(CURRENT_TASK) && defined(TASK_PID)
+	u32 first = 0;
+	u64 *base = cpu_base.lookup(&first), task, pid;
+
+	if (base && *base) {
+		READ(task, u64, *base + CURRENT_TASK);
+		READ(comm[0], u64, task + TASK_COMM);
+		READ(comm[1], u64, task + TASK_COMM + 8);
+		READ(pid, u32, task + TASK_PID);
+		return pid;
+	}
+#endif
+	read_comm(comm);
+	return bpf_get_current_pid_tgid();
+}
+
 /* A number is a hash of the name; the next ones are tried where another name has it. */
 static __always_inline u32 number_of(struct task_name *name)
 {
@@ -59,24 +78,24 @@ static __always_inline u32 number_of(struct task_name *name)
 	return 0;
 }
 
-/* Number of the running thread's command name and cgroup; 0 where the table is full. */
-static __always_inline u32 task_of(u32 pid)
+/* Number of the running thread's command name and cgroup; 0 where the table is full. Its pid comes along. */
+static __always_inline u32 task_of(u32 *pid)
 {
 	struct task_name name = {};
 	u32 first = 0, number;
 	struct last_task *last = last_tasks.lookup(&first);
 
+	*pid = read_thread(name.comm);
 	if (!last)
 		return 0;
-	read_comm(name.comm);
 	number = last->task;
-	if (number && last->pid == pid && last->comm[0] == name.comm[0] && last->comm[1] == name.comm[1])
+	if (number && last->pid == *pid && last->comm[0] == name.comm[0] && last->comm[1] == name.comm[1])
 		return number;
 	name.cgroup = bpf_get_current_cgroup_id();
 	number = number_of(&name);
 	last->task = 0; /* an interrupt that comes now must not take the old number for the new name */
 	barrier();
-	last->pid = pid;
+	last->pid = *pid;
 	last->comm[0] = name.comm[0];
 	last->comm[1] = name.comm[1];
 	barrier();

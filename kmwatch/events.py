@@ -95,6 +95,7 @@ def concatenated(parts: list[Columns]) -> Columns:
 
 _PLACE_BITS = 16
 _PLACES = 1 << _PLACE_BITS
+_FEW = 512  # records that are found sooner one by one
 # Odd numbers without a pattern: a product with one spreads every bit of a word to the bits above it.
 _SPREAD = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD], np.uint64
@@ -104,8 +105,9 @@ _SPREAD = np.array(
 class Numbers:
     """Numbers for distinct records of one dtype (a multiple of eight bytes, no padding), in order of first sight.
 
-    Looking up is vectorised: a hash tells two places, and the record that has the place is compared. A record that
-    found both places taken when it came is found one by one, once a call.
+    Neighbours are mostly equal, and looked up once. Where many are left, that is vectorised: a hash tells two places,
+    and the record that has the place is compared. A record that found both places taken when it came is found one by
+    one, once a call.
     """
 
     def __init__(self, dtype: "np.dtype[Any]") -> None:
@@ -124,6 +126,19 @@ class Numbers:
 
     def of(self, words: Array) -> Array:
         """The number of each record, given as rows of eight-byte words, (n, words) of uint64."""
+        firsts = _firsts(words)
+        if len(firsts) > _FEW:
+            numbers = self._looked_up(words[firsts])
+        else:
+            raws = self._raw(words[firsts]).tolist()
+            found = list(map(self._numbers.get, raws))
+            numbers = np.array([*map(self._number, raws)] if None in found else found, np.uint32)
+        return np.repeat(numbers, np.diff(firsts, append=len(words)))
+
+    def _raw(self, words: Array) -> Array:
+        return np.ascontiguousarray(words).view(f"V{8 * self._words}").ravel()
+
+    def _looked_up(self, words: Array) -> Array:
         hashed = _hashed(words)
         numbers, right = self._at(0, hashed, words)
         if not right.all():
@@ -131,7 +146,7 @@ class Numbers:
             numbers[rest], right = self._at(1, hashed[rest], words[rest])
             rest = rest[~right]
             if len(rest):
-                numbers[rest] = self._slowly(words[rest], hashed[rest])
+                numbers[rest] = self._slowly(words[rest])
         return numbers.astype(np.uint32)
 
     def _at(self, table: int, hashed: Array, words: Array) -> tuple[Array, Array]:
@@ -141,27 +156,38 @@ class Numbers:
             right &= self._known[numbers, at] == words[:, at]
         return numbers, right
 
-    def _slowly(self, words: Array, hashed: Array) -> Array:
-        rows = np.ascontiguousarray(words).view(f"V{8 * self._words}").ravel()
-        distinct, first, back = np.unique(rows, return_index=True, return_inverse=True)
+    def _slowly(self, words: Array) -> Array:
+        distinct, first, back = np.unique(self._raw(words), return_index=True, return_inverse=True)
         numbers = np.zeros(len(distinct), np.int32)
         for which in np.argsort(first).tolist():
-            numbers[which] = self._number(distinct[which].tobytes(), hashed[first[which]])
+            numbers[which] = self._number(distinct[which].tobytes())
         return numbers[back.ravel()]
 
-    def _number(self, raw: bytes, hashed: Any) -> int:
-        if raw in self._numbers:
-            return self._numbers[raw]
+    def _number(self, raw: bytes) -> int:
+        number = self._numbers.get(raw)
+        return self._new(raw) if number is None else number
+
+    def _new(self, raw: bytes) -> int:
         number = self._numbers[raw] = len(self._numbers)
         if number >= len(self._known):
             self._known = np.concatenate([self._known, np.zeros_like(self._known)])
         self._known[number] = np.frombuffer(raw, np.uint64)
+        hashed = _hashed(self._known[number : number + 1])[0]
         for table in range(2):
             place = int(_place(table, hashed))
             if self._places[table, place] < 0:
                 self._places[table, place] = number
                 break
         return number
+
+
+def _firsts(words: Array) -> Array:
+    """The rows that differ from the row before, the first among them."""
+    differs = np.ones(len(words), bool)
+    np.not_equal(words[1:, 0], words[:-1, 0], out=differs[1:])
+    for at in range(1, words.shape[1]):
+        differs[1:] |= words[1:, at] != words[:-1, at]
+    return np.flatnonzero(differs)
 
 
 def _hashed(words: Array) -> Array:

@@ -14,7 +14,12 @@ from kmwatch.capture.layout import JOURNAL, META, TABLES, Field, segment_number
 from kmwatch.errors import UsageError
 from kmwatch.events import Columns
 
-_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2"
+# One row group for a segment: its pointers come again and again, and stand once. A filter would tell which values a row
+# group has not; there is none to choose from.
+_PARQUET = (
+    "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2, ROW_GROUP_SIZE 1048576, "
+    "WRITE_BLOOM_FILTER false, DICTIONARY_SIZE_LIMIT 65536"
+)
 _LINES = 512  # segments dropped until the journal is written anew without them
 
 

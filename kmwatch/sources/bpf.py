@@ -27,7 +27,7 @@ AGAIN, RETURN = "_again", "_return"
 
 _CALL, _PSEUDO_KFUNC = 0x85, 2 << 4  # include/uapi/linux/bpf.h: BPF_JMP | BPF_CALL; its second byte
 CAST_CALL = 0x6B6D77
-"""The helper that bpf/context.h calls in place of a function of the kernel: there is none of this number."""
+"""The helper that bpf/memory.h calls in place of a function of the kernel: there is none of this number."""
 _LOADERS = 4  # threads that load programs
 _SPARE = 4096  # a batch ends early where the next bucket would not fit; no bucket is that long
 # struct bpf_prog_info of include/uapi/linux/bpf.h: what it costs and what it missed, at these bytes.
@@ -206,7 +206,7 @@ class Programs:
     ) -> tuple[Array, Array]:
         """All of a hash map in as few system calls as it takes: keys (n,) and values (n, copies)."""
         room = self._room[name] + _SPARE
-        keys, values = np.zeros(room, key), np.zeros((room, copies), value)
+        keys, values = np.empty(room, key), np.empty((room, copies), value)
         cursors = [np.zeros(1, key), np.zeros(1, key)]
         read, first, last = 0, True, False
         while not last and read < room:

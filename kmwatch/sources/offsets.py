@@ -35,7 +35,7 @@ def context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]
 
 
 def _inline(btf: Btf) -> dict[str, int]:
-    """How to read the kernel's memory without a helper call (bpf/context.h); {} before Linux 6.2."""
+    """How to read the kernel's memory without a helper call (bpf/memory.h); {} before Linux 6.2."""
     task = btf.percpu_offset("current_task")
     if task is None:
         task = btf.percpu_offset("pcpu_hot.current_task")
@@ -50,18 +50,20 @@ def _inline(btf: Btf) -> dict[str, int]:
 
 
 def _task(btf: Btf | None, symbols: Symbols) -> dict[str, int]:
-    """Where the running task keeps its RCU nesting (a preemptible kernel does), its process's id and its name."""
+    """Where the running task keeps its RCU nesting (a preemptible kernel does), its ids and its name."""
     if btf is None:
         return {}
     nesting = btf.member_offset("task_struct", "rcu_read_lock_nesting")
     tgid = btf.member_offset("task_struct", "tgid") if btf.function("bpf_get_current_task_btf") else None
     comm = btf.member_offset("task_struct", "comm") if tgid else None
+    pid = btf.member_offset("task_struct", "pid") if tgid else None
     preempt_rt = symbols.length("rt_spin_lock") > 0
     migration = btf.member_offset("task_struct", "migration_disabled") if preempt_rt and nesting is not None else None
     found = {
         "TASK_RCU_NESTING": nesting,
         "TASK_TGID": tgid,
         "TASK_COMM": comm,
+        "TASK_PID": pid,
         "TASK_MIGRATION_DISABLED": migration,
     }
     return {name: offset for name, offset in found.items() if offset is not None}

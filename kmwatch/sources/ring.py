@@ -3,6 +3,7 @@
 import mmap
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -23,11 +24,14 @@ _KEY, _TASK = schema.dtype("ledger_key"), schema.dtype("task_name")
 _WORDS = _RECORD.itemsize // 8
 _KEY_WORDS = slice(1, 1 + _KEY.itemsize // 8)
 _BUSY = np.uint32(1 << 31)
-_BLOCK = 8192  # records converted at a time: few enough to stay in the CPU's cache
-_BLOCKS = 16  # blocks of one ring before it is the next one's turn
+_BLOCK = 16384  # records converted at a time: few enough to stay in the CPU's cache
+_BLOCKS = 8  # blocks of one ring before it is the next one's turn
 _SEGMENT_EVENTS = 1 << 20
 _SEGMENT_SECONDS = 1.0
-_PAUSE = 0.025  # seconds to let events gather: a block has its price, however few it has
+_ROW = sum(np.dtype(column.type).itemsize for column in COLUMNS)
+_SPARE = 2  # segments whose memory is kept: one is filled while another is written
+_PAUSE = 0.05  # seconds to let events gather: a block has its price, however few it has
+_FASTEST = 4e6  # events a second in a ring: a pause shall not fill it
 _MOST_RINGS = 8  # as bpf/ring.h has them
 _RING_SHARE, _LEAST, _MOST = 128, 16 << 20, 256 << 20  # of the machine's memory; bytes of all rings together
 
@@ -93,7 +97,8 @@ class RingRecorder:
         self._keys: Rows = np.zeros(0, KEY_TYPE)
         self._start, self._since, self._cpu = 0, 0.0, 0.0
         self._unrecorded = np.zeros(0, np.int64)
-        self._buffer, self._pair = _room()
+        self._rooms = Rooms()
+        self._buffer, self._pair = self._rooms.take()
         self._used, self._pairs = 0, Pairs()
         self._fullest, self._stopped = 0.0, False
         self.unrecorded: dict[str, int] = {}
@@ -138,14 +143,18 @@ class RingRecorder:
 
     def segments(self) -> Iterator[Segment]:
         """Read until the end; the last segment comes when no program runs any more."""
+        capacity = self._sizes[1] * mmap.PAGESIZE // _RECORD.itemsize
+        pause, least = min(_PAUSE, capacity / _FASTEST), min(_BLOCK, capacity // 8)
         while not (self._stopped or self._until()):
-            if self._drain() < _BLOCK:
-                time.sleep(_PAUSE)
-            if self._used == _SEGMENT_EVENTS or self._now() - self._since >= _SEGMENT_SECONDS:
+            is_over = self._now() - self._since >= _SEGMENT_SECONDS
+            is_behind = self._drain(1 if is_over else least) >= _BLOCKS * _BLOCK
+            if is_over or self._used + least > _SEGMENT_EVENTS:  # there a block that may be taken has no room
                 yield self._close()
+            if not is_behind:
+                time.sleep(pause)
         end = self._now()
         self._kernel.stop()
-        while self._drain():
+        while self._drain(1):
             if self._used == _SEGMENT_EVENTS:
                 yield self._close(end)
         yield self._close(end, last=True)
@@ -153,17 +162,19 @@ class RingRecorder:
     def _now(self) -> float:
         return (time.monotonic_ns() - self._start) / 1e9
 
-    def _drain(self) -> int:
-        """Take a share of each ring; how many events that were."""
+    def _drain(self, least: int) -> int:
+        """Take a share of each ring in which so many events wait; how many that were."""
         before = self._used
         for ring in self._rings:
             self._fullest = max(self._fullest, ring.fill())
             for _ in range(_BLOCKS):
                 records = ring.records(min(_BLOCK, _SEGMENT_EVENTS - self._used))
-                if not len(records):
+                if len(records) < least:  # the rest waits: it would be a small block
                     break
                 self._take(records)
                 ring.release(len(records))
+                if len(records) < _BLOCK:  # and so does what has come since
+                    break
         return self._used - before
 
     def _take(self, records: Array) -> None:
@@ -185,16 +196,16 @@ class RingRecorder:
         pair = self._pair[: self._used]
         self._learn(columns)
         columns = self._pairs.settle(columns, pair, last=last)
-        if len(self._kinds) < len(Kind):
-            wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])[columns["key"]]
-            columns = columns if wanted.all() else selected(columns, wanted)
+        wanted = np.isin(self._keys["kind"], [int(kind) for kind in self._kinds])
+        if not wanted.all():
+            columns = selected(columns, wanted[columns["key"]])
         self._kernel.learn_memory()
         cpu = time.process_time()
         self._kernel.meter.look()
         cost = Cost(self._kernel.meter.seconds(len(pair)), cpu - self._cpu)
         segment = Segment(columns, self._since, end - self._since, self._trust(), cost)
         self._since, self._used, self._cpu = end, 0, cpu
-        self._buffer, self._pair = _room()
+        self._buffer, self._pair = self._rooms.take()
         return segment
 
     def _learn(self, columns: Columns) -> None:
@@ -236,10 +247,30 @@ class RingRecorder:
         return trust
 
 
-def _room() -> tuple[Columns, Array]:
-    """Columns for a segment and the pair of each event, all still to be written: zeros would be written twice."""
-    columns = {column.name: np.empty(_SEGMENT_EVENTS, column.type) for column in COLUMNS}
-    return columns, np.empty(_SEGMENT_EVENTS, np.uint8)
+class Rooms:
+    """Memory for the columns of segments, which comes back when nobody has an array of a segment any more.
+
+    New memory costs more than what is written to it: the kernel fills it with zeros first.
+    """
+
+    def __init__(self) -> None:
+        self._spare: list[Array] = []
+
+    def take(self) -> tuple[Columns, Array]:
+        """Columns for a segment and the pair of each event, all still to be written."""
+        types = [(column.name, np.dtype(column.type)) for column in COLUMNS]
+        memory = self._spare.pop() if self._spare else np.empty(_SEGMENT_EVENTS * (_ROW + 1), np.uint8)
+        # Arrays made of this one refer to it, and not to the memory: a memoryview lies between.
+        whole = np.frombuffer(memory.data, np.uint8)
+        weakref.finalize(whole, self._give_back, memory).atexit = False
+        ends = np.cumsum([_SEGMENT_EVENTS * kind.itemsize for _, kind in types])
+        parts = np.split(whole, ends)
+        columns = {name: part.view(kind) for (name, kind), part in zip(types, parts[:-1], strict=True)}
+        return columns, parts[-1]
+
+    def _give_back(self, memory: Array) -> None:
+        if len(self._spare) < _SPARE:
+            self._spare.append(memory)
 
 
 def _unknown(numbers: Array, known: Mapping[int, Any]) -> bool:

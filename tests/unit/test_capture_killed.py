@@ -20,7 +20,7 @@ from tests.unit.disks import Killed, refusing
 from tests.unit.folded import folded, one_database
 
 LENGTH = 5
-MOST = 16_000  # bytes: a few segments and the tables
+MOST = 13_000  # bytes: a few segments and the tables
 CUT = "the recording was cut"
 
 

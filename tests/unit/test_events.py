@@ -33,10 +33,12 @@ def small_places(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
     monkeypatch.setattr(events, "_PLACES", 1 << bits)
 
 
+@pytest.mark.parametrize("few", [0, 300])  # all by the places, and none
 @pytest.mark.parametrize("bits", [16, 4, 1])
 @pytest.mark.parametrize("words", [1, 2, 4])
-def test_numbers_are_those_of_a_dict(monkeypatch: pytest.MonkeyPatch, bits: int, words: int) -> None:
+def test_numbers_are_those_of_a_dict(monkeypatch: pytest.MonkeyPatch, few: int, bits: int, words: int) -> None:
     small_places(monkeypatch, bits)
+    monkeypatch.setattr(events, "_FEW", few)
     numbers = Numbers(np.dtype([(f"word{at}", "<u8") for at in range(words)]))
     known: dict[bytes, int] = {}
 
@@ -49,8 +51,24 @@ def test_numbers_are_those_of_a_dict(monkeypatch: pytest.MonkeyPatch, bits: int,
     assert [record.tobytes() for record in numbers.records] == list(known)
 
 
-def test_records_that_share_both_places_are_told_apart() -> None:
+@pytest.mark.parametrize("few", [0, 300])
+def test_neighbours_that_are_equal_have_one_number(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """They differ in any one word, or in none."""
+    monkeypatch.setattr(events, "_FEW", few)
+    random = np.random.default_rng(7)
+    words = np.repeat(random.integers(0, 2, (200, 4), dtype=np.uint64), random.integers(1, 9, 200), axis=0)
+    known: dict[bytes, int] = {}
+
+    numbers = Numbers(np.dtype([(f"word{at}", "<u8") for at in range(4)]))
+
+    assert len(np.unique(words, axis=0)) == 16
+    assert numbers.of(words).tolist() == plain(words, known)
+    assert numbers.of(words[:1]).tolist() == [0]
+
+
+def test_records_that_share_both_places_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hash of one word is a bijection: those that agree in the 32 bits of both places are computed backwards."""
+    monkeypatch.setattr(events, "_FEW", 0)
     inverse = np.uint64(pow(int(events._SPREAD[0]), -1, 1 << 64))
 
     def unhashed(hashed: Array) -> Array:
