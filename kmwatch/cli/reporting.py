@@ -25,7 +25,7 @@ from kmwatch.cli.base import (
     say,
     thresholds_of,
 )
-from kmwatch.cli.output import write_whole
+from kmwatch.cli.output import refuse_nowhere, write_whole
 from kmwatch.cli.sources import Detail, Part, open_source, refuse_live_only, whole_ledger
 from kmwatch.errors import UsageError
 
@@ -112,6 +112,7 @@ def report(
     )
     command, thresholds = ctx.meta["command"], thresholds_of(config)
     refuse_live_only(source, command, duration)
+    refuse_nowhere(html)
     detail = _detail(source, html, stacks, _hold(source, outstanding, sample))
     seconds = duration or (None if command else _SECONDS)
     interval = slice_length(seconds) if html else 1.0

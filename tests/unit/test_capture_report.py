@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kmwatch.capture.folding import Choice
-from kmwatch.cli import cli
+from kmwatch.cli import cli, reporting
 from kmwatch.cli.base import DIMENSIONS
-from kmwatch.errors import KmwatchError
+from kmwatch.errors import KmwatchError, UsageError
 from kmwatch.ledger import MEASURES, Ledger
 from kmwatch.schema import Via
 from kmwatch.views import dimensions
@@ -215,3 +215,16 @@ def test_a_part_that_cannot_be_had_is_one_line(capture: Path, part: list[str], c
 
     assert isinstance(error, KmwatchError)
     assert (error.exit_code, str(error).startswith(says), "\n" in str(error)) == (code, True, False)
+
+
+def test_a_page_that_can_go_nowhere_is_refused_before_anything_is_watched(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(reporting, "open_source", lambda *given: opened.append(given))
+
+    result = invoked(capture, "--html", tmp_path / "missing" / "a.html")
+
+    assert isinstance(result.exception, UsageError)
+    assert "make that directory first" in str(result.exception)
+    assert opened == []
