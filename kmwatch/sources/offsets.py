@@ -16,7 +16,7 @@ def context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]
     task = _task(btf, symbols)
     table, count = symbols.data("__per_cpu_offset"), symbols.data("__preempt_count")
     if table and count:
-        return "kallsyms", table, task | {"PREEMPT_COUNT": count}
+        return "kallsyms", table, task | {"PREEMPT_COUNT": count} | _inline(btf, symbols.data("current_task"))
     if btf is None:
         return "", 0, {}
     count = btf.percpu_offset("__preempt_count")
@@ -31,20 +31,25 @@ def context(btf: Btf | None, symbols: Symbols) -> tuple[str, int, dict[str, int]
         "RQ_CPU": btf.member_offset("rq", "cpu"),
     }
     known = {name: value for name, value in found.items() if value is not None}
-    return ("BTF", 0, known | task | _inline(btf)) if len(known) == len(found) else ("", 0, {})
+    current = btf.percpu_offset("current_task")
+    if current is None:
+        current = btf.percpu_offset("pcpu_hot.current_task")
+    return ("BTF", 0, known | task | _inline(btf, current)) if len(known) == len(found) else ("", 0, {})
 
 
-def _inline(btf: Btf) -> dict[str, int]:
-    """How to read the kernel's memory without a helper call (bpf/memory.h); {} before Linux 6.2."""
-    task = btf.percpu_offset("current_task")
-    if task is None:
-        task = btf.percpu_offset("pcpu_hot.current_task")
+def _inline(btf: Btf | None, current: int | None) -> dict[str, int]:
+    """How to read the kernel's memory without a helper call (bpf/memory.h); {} before Linux 6.2.
+
+    `current` is where a CPU keeps its running task, from the same base as preempt_count.
+    """
+    if btf is None:
+        return {}
     # Any type of two plain numbers does.
     found = {
         "CAST_CALL": CAST_CALL,
         "CAST_FUNCTION": btf.function("bpf_rdonly_cast"),
         "CAST_TYPE": btf.structure("timespec64"),
-        "CURRENT_TASK": task or 0,
+        "CURRENT_TASK": current or 0,
     }
     return found if all(found.values()) else {}
 
