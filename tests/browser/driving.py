@@ -20,6 +20,10 @@ _ROWS = """() => {
         row => [row.id, Object.fromEntries([...row.cells].map((cell, at) => [columns[at], told(cell)]))]);
 }"""
 
+_UNFOLD = """all => all.filter(each => !each.parentElement.open).forEach(each => each.click())"""
+_UNFOLDED = "() => document.querySelector('#findings-more:not([open]), #findings-more ol:empty') === null"
+"""Browsers tell a page later that something was unfolded, and only then is it filled."""
+
 _FIRST_CHART = 50
 """Pixels from the top of the time line's drawing to the middle of its first chart."""
 
@@ -57,6 +61,11 @@ class Driven:
         self.page.goto(f"{self.url}#{fragment}" if fragment else self.url)
         if scripts:
             self.page.wait_for_selector('html[data-ready="true"]', state="attached")
+
+    def unfold(self) -> None:
+        """Click all that is folded, and wait until it is filled."""
+        self.page.locator("summary").evaluate_all(_UNFOLD)
+        self.page.wait_for_function(_UNFOLDED)
 
     def value(self, selector: str, name: str = "value") -> str:
         """A data attribute of an element."""

@@ -8,6 +8,8 @@ from tests.unit.hostile import NAMES
 
 _OWN = """() => [...document.querySelectorAll('script, img, iframe, object, embed, [onerror], [onmouseover]')].map(
     each => each.tagName)"""
+_HAS_ROW = """wanted => [...document.querySelectorAll('#sites-table tbody tr')].filter(
+    each => each.id === wanted).length === 1"""
 PAGE_SCRIPTS = ["SCRIPT"] * 3  # the data, the libraries, the page's own
 
 
@@ -78,16 +80,11 @@ def test_what_is_asked_for_does_nothing(opened: Open, hostile_names: Made) -> No
 def test_a_link_leads_to_each_name(opened: Open, hostile_names: Made) -> None:
     page = opened(hostile_names)
     links = page.page.locator("#findings a[href^='#site=']")
-    page.page.click("#findings summary")
+    page.unfold()
 
     assert links.count() >= len(NAMES)
     for at in range(0, links.count(), 7):
         wanted = links.nth(at).evaluate("each => decodeURIComponent(each.getAttribute('href').slice(1))")
         links.nth(at).click()
-        row = (
-            page.page.locator("#sites-table tbody tr")
-            .filter(has=page.page.locator("td"))
-            .evaluate_all("(all, wanted) => all.filter(each => each.id === wanted).length", wanted)
-        )
-        assert (wanted, row) == (wanted, 1)
+        page.page.wait_for_function(_HAS_ROW, arg=wanted)
     harmless(page)
