@@ -97,9 +97,7 @@ _PLACE_BITS = 16
 _PLACES = 1 << _PLACE_BITS
 _FEW = 512  # records that are found sooner one by one
 # Odd numbers without a pattern: a product with one spreads every bit of a word to the bits above it.
-_SPREAD = np.array(
-    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD], np.uint64
-)
+_SPREAD = np.array([pow(0x9E3779B97F4A7C15, 2 * at + 1, 1 << 64) for at in range(32)], np.uint64)
 
 
 class Numbers:

@@ -1,5 +1,6 @@
 """The lines of a chunk: what each event line has in front of its words, and what the others are."""
 
+from operator import itemgetter
 from typing import NamedTuple
 
 from kmwatch.sources.text import shapes
@@ -8,6 +9,7 @@ from kmwatch.sources.text.doubts import KEPT_LINES, Doubts
 _STACK_TRACE = (
     "<stack trace"  # what ftrace writes over the stack of the event before; trace-cmd writes a blank after it
 )
+_OTHER = itemgetter(-1)
 _NEAR = 64  # lines between an event and its stack: other CPUs write as well
 
 
@@ -37,14 +39,21 @@ class Lines:
 
     def of(self, text: str) -> list[Line]:
         """The event lines of the next chunk, in order."""
-        self._first = self._doubts.lines + 1
-        self._text, self._cursor = text, 0
-        self._doubts.lines += text.count("\n") + (not text.endswith("\n"))
+        self._begin(text, text.count("\n") + (not text.endswith("\n")))
         found: list[Line] = self._shape.line.findall(text)  # plain tuples: a chunk has tens of thousands
-        if any(row[-1] for row in found):
+        if any(map(_OTHER, found)):
             found = self._with_others(found)
         self.rows += len(found)
         return _with_stacks(found) if _STACK_TRACE in text else found
+
+    def count(self, text: str, rows: int) -> None:
+        """The next chunk, whose lines are all event lines and taken apart elsewhere."""
+        self._begin(text, rows)
+        self.rows += rows
+
+    def _begin(self, text: str, count: int) -> None:
+        self._first, self._text, self._cursor = self._doubts.lines + 1, text, 0
+        self._doubts.lines += count
 
     def skip(self, line: str) -> None:
         """Count a line that is not understood."""

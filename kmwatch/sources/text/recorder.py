@@ -1,6 +1,8 @@
 """A trace that another tool wrote as text, as a recorder of single events."""
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
 
@@ -12,11 +14,12 @@ from kmwatch.kernel.slab import AllocatorLimits
 from kmwatch.scramble import Scrambler
 from kmwatch.sources.pairs import Pairs
 from kmwatch.sources.text import shapes
+from kmwatch.sources.text.even import Even, Evens
 from kmwatch.sources.text.lines import Line, Lines
 from kmwatch.sources.text.masks import Masks
 from kmwatch.sources.text.notes import event_notes, trace_notes
 from kmwatch.sources.text.places import Places, symbols_of
-from kmwatch.sources.text.reading import Reading
+from kmwatch.sources.text.reading import Read, Reading
 from kmwatch.sources.text.stream import Stream, without_last_stack
 from kmwatch.sources.text.tables import Clock, Threads
 from kmwatch.sources.text.words import Words
@@ -50,7 +53,7 @@ class TextRecorder:
         self._words = Words(self._places, self._masks, self.meta.caches)
         self._words.cpus = host.cpus
         self._threads, self._clock = Threads(shape.who, self.meta.tasks), Clock()
-        self._lines = Lines(shape, self.doubts)
+        self._lines, self._evens = Lines(shape, self.doubts), Evens(shape)
         self._reading = Reading(shape, self._lines, self._words, self._places, self._threads)
         self._reading.probes = self.meta.probes
         self._scramble, self._pairs, self._since = Scrambler(), Pairs(), 0.0
@@ -62,16 +65,26 @@ class TextRecorder:
 
     def segments(self) -> Iterator[Segment]:
         """The events in the order of the text, up to some 280 000 in a segment."""
+        with _uncollected():
+            yield from self._segments()
+
+    def _segments(self) -> Iterator[Segment]:
         parts: list[Columns] = [empty_columns(0)]
         pairs: list[Array] = [np.zeros(0, np.uint8)]
+        before = 0  # events of the segments before
         for text in self._stream.chunks(without_last_stack):
-            if lines := self._lines.of(text):
+            if even := self._evens.of(text):
+                columns, pair = self._even_columns(even)
+            elif lines := self._lines.of(text):
                 columns, pair = self._columns(lines)
-                parts.append(columns)
-                pairs.append(pair)
-            if sum(len(pair) for pair in pairs) >= _SEGMENT_EVENTS:
+            else:
+                continue
+            parts.append(columns)
+            pairs.append(pair)
+            if self.doubts.events - before >= _SEGMENT_EVENTS:
                 yield self._segment(concatenated(parts), np.concatenate(pairs), last=False)
                 del parts[1:], pairs[1:]
+                before = self.doubts.events
         yield self._segment(concatenated(parts), np.concatenate(pairs), last=True)
 
     def close(self) -> None:
@@ -81,25 +94,37 @@ class TextRecorder:
     def _columns(self, lines: list[Line]) -> tuple[Columns, Array]:
         """The events of a chunk, and enum pair of each."""
         read = self._reading.read(lines)
-        keep = [number >= 0 for number in read.keys]
-        kept = sum(keep)
-        columns = empty_columns(kept)
-        pair = np.zeros(len(lines), np.uint8)
-        for at, which in read.pairs:
-            pair[at] = which
-        self.doubts.events += kept
-        if kept:
-            heads, _, times, _, _, stacks, _ = zip(*compress(lines, keep), strict=True)
-            columns["time"][:] = self._clock(times)
-            columns["key"][:] = np.fromiter(compress(read.keys, keep), np.uint32, kept)
-            columns["ptr"][:] = self._scramble(np.fromiter(compress(read.pointers, keep), np.uint64, kept))
-            columns["requested"][:] = np.fromiter(compress(read.requested, keep), np.int64, kept)
-            columns["pid"][:], columns["task"][:], columns["cpu"][:] = self._threads.columns(heads)
-            self._count_cpus(int(columns["cpu"].max()) + 1)
-            if any(stacks):
-                stack_of = self._places.stack
-                columns["stack"][:] = [stack_of(each).number if each else 0 for each in stacks]
-        return columns, pair[keep]
+        kept = read.keys >= 0
+        if not kept.any():
+            return empty_columns(0), np.zeros(0, np.uint8)
+        heads, _, times, _, _, stacks, _ = zip(*compress(lines, kept.tolist()), strict=True)
+        columns = self._filled(read, kept, self._clock.of(times), self._threads.columns(heads))
+        if any(stacks):
+            stack_of = self._places.stack
+            columns["stack"][:] = [stack_of(each).number if each else 0 for each in stacks]
+        return columns, _marks(read)[kept]
+
+    def _even_columns(self, even: Even) -> tuple[Columns, Array]:
+        """The same of an even chunk."""
+        self._lines.count(even.text, len(even.heads))
+        read, paid = self._reading.read_even(even)
+        self._evens.judge(paid=paid)
+        kept = read.keys >= 0
+        if not kept.any():
+            return empty_columns(0), np.zeros(0, np.uint8)
+        who = self._threads.unpacked(even.known.packed(even.heads[kept], self._threads))
+        columns = self._filled(read, kept, self._clock.since_first(even.cuts.times[kept]), who)
+        return columns, _marks(read)[kept]
+
+    def _filled(self, read: Read, kept: Array, times: Array, who: tuple[Array, Array, Array]) -> Columns:
+        """What is read alike of every chunk."""
+        columns = empty_columns(len(times))
+        self.doubts.events += len(times)
+        columns["time"][:], columns["key"][:] = times, read.keys[kept]
+        columns["ptr"][:], columns["requested"][:] = self._scramble(read.pointers[kept]), read.requested[kept]
+        columns["pid"][:], columns["task"][:], columns["cpu"][:] = who
+        self._count_cpus(int(columns["cpu"].max()) + 1)
+        return columns
 
     def _count_cpus(self, count: int) -> None:
         host = self.meta.host
@@ -134,3 +159,23 @@ class TextRecorder:
             notes.insert(0, msg)
         for note in notes:
             self.doubts.note(note)
+
+
+def _marks(read: Read) -> Array:
+    """Enum pair of every line."""
+    marks = np.zeros(len(read.keys), np.uint8)
+    for at, which in read.pairs:
+        marks[at] = which
+    return marks
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look again and again at tuples of texts that are in no cycle."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -15,7 +15,7 @@ HEAD = 1 << 16
 """How many bytes tell what a text is."""
 LONGEST_LINE = 1 << 16
 """Longer lines, in bytes, are skipped."""
-_CHUNK = 1 << 17  # bytes: what is made of it stays in the CPU's cache
+_CHUNK = 1 << 20  # bytes: a call of numpy has to pay for itself
 _LONGEST_RECORD = 1 << 20  # bytes of a line and its stack: what is longer is cut
 _GZIP = b"\x1f\x8b"
 _STACK = (b"\t", b"\n", b" =>", b"=>")  # what a line of a stack begins with

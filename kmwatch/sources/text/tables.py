@@ -75,7 +75,11 @@ class Threads(dict[str, int]):
 
     def columns(self, heads: Sequence[str]) -> tuple[Array, Array, Array]:
         """Thread ids, task numbers and CPUs of many heads."""
-        packed = np.fromiter(map(self.__getitem__, heads), np.uint64, len(heads))
+        return self.unpacked(np.fromiter(map(self.__getitem__, heads), np.uint64, len(heads)))
+
+    @staticmethod
+    def unpacked(packed: Array) -> tuple[Array, Array, Array]:
+        """The same of what is packed."""
         tasks = packed >> np.uint64(_TASK) & np.uint64((1 << _PID - _TASK) - 1)
         return packed >> np.uint64(_PID), tasks, packed & np.uint64(_MOST_CPU)
 
@@ -97,11 +101,15 @@ class Clock:
         self.ticks = False
         self.back = 0
 
-    def __call__(self, texts: Sequence[str]) -> Array:
+    def of(self, texts: Sequence[str]) -> Array:
         """Times for texts of digits with a point, or without: those are no seconds."""
         times = _even_times(texts)
         if times is None:
             times = np.fromiter(map(self._time, texts), np.int64, len(texts))
+        return self.since_first(times)
+
+    def since_first(self, times: Array) -> Array:
+        """The same for nanoseconds, which are changed in place."""
         if self._first is None:
             self._first = int(times[0])
         # Both are positive: the difference fits.

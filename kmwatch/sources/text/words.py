@@ -101,11 +101,15 @@ ALL_SPECS = SPECS | {f"{spec.category}:{event}": spec for event, spec in SPECS.i
 """By the name alone, and by category and name."""
 
 
+NULLS = frozenset({"(null)", "(nil)"})
+"""How NULL is written; one free in four can be of it."""
+
+
 def pointer(text: str, base: int) -> int | None:
     """A pointer that is not a plain number: 0 for the ways of writing NULL, None for anything else."""
     # Older kernels pad: `ptr=          (null)`. A kernel that has no entropy yet hides all: (____ptrval____).
     word = text.lstrip().partition(" ")[0]
-    if word in ("(null)", "(nil)"):
+    if word in NULLS:
         return 0
     if word == "(____ptrval____)":
         return 1
