@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parent.parent
-RULES = (ROOT / "dashboards" / "recording.yml", ROOT / "dashboards" / "alerts.yml")
+RULES = tuple(ROOT / "dashboards" / f"{name}.yml" for name in ("recording", "alerts", "fleet"))
 _UNPACKED = ROOT / ".cache" / "prometheus" / "package" / "usr"  # as get_prometheus.sh leaves it
 _PATIENCE_SECONDS = 10
 
@@ -75,13 +75,23 @@ class Prometheus:
 @contextmanager
 def running(target: str, interval_seconds: float = 5, rules: tuple[Path, ...] = RULES) -> Iterator[Prometheus]:
     """A Prometheus that scrapes `target` (host:port) as the job `kmwatch` and evaluates the rules, at that interval."""
+    scrapes = {"job_name": "kmwatch", "static_configs": [{"targets": [target]}]}
+    with configured({"scrape_configs": [scrapes]}, interval_seconds, rules) as prometheus:
+        yield prometheus
+
+
+@contextmanager
+def configured(
+    settings: Mapping[str, Any], interval_seconds: float, rules: tuple[Path, ...], *options: str
+) -> Iterator[Prometheus]:
+    """A Prometheus with these settings and options, whatever intervals and rules they tell of."""
     found = program("prometheus")
     if found is None:
         raise FileNotFoundError("no prometheus here: scripts/get_prometheus.sh gets it")
     with tempfile.TemporaryDirectory(prefix="kmwatch-prometheus-") as name:
         place, port = Path(name), free_port()
-        (place / "prometheus.yml").write_text(_configuration(target, interval_seconds, rules))
-        command = [found, f"--config.file={place}/prometheus.yml", f"--storage.tsdb.path={place}/data"]
+        (place / "prometheus.yml").write_text(_configuration(settings, interval_seconds, rules))
+        command = [found, f"--config.file={place}/prometheus.yml", f"--storage.tsdb.path={place}/data", *options]
         command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
         command.append("--enable-feature=exemplar-storage")
         if Path(found).is_relative_to(_UNPACKED):  # its pages are not where it looks for them
@@ -95,15 +105,12 @@ def running(target: str, interval_seconds: float = 5, rules: tuple[Path, ...] = 
                 process.wait(_PATIENCE_SECONDS)
 
 
-def _configuration(target: str, interval_seconds: float, rules: tuple[Path, ...]) -> str:
+def _configuration(settings: Mapping[str, Any], interval_seconds: float, rules: tuple[Path, ...]) -> str:
     """JSON, which is YAML too."""
     every = f"{round(interval_seconds * 1000)}ms"
-    settings = {
-        "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
-        "rule_files": [str(path) for path in rules],
-        "scrape_configs": [{"job_name": "kmwatch", "static_configs": [{"targets": [target]}]}],
-    }
-    return json.dumps(settings)
+    times = {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
+    common = {**settings.get("global", {}), **times}
+    return json.dumps({**settings, "global": common, "rule_files": [str(path) for path in rules]})
 
 
 def free_port() -> int:

@@ -18,6 +18,8 @@ _ALERTS = {
     "sleeping in atomic context": {"KmwatchSleepingInAtomicContext"},
 }
 HERE = ROOT / "tests" / "monitoring"
+TESTS = {"alerts.yml": "alerts.test.yml", "fleet.yml": "fleet.test.yml"}
+"""Where the alerts of a file of rules are tested."""
 
 
 def promtool(*arguments: str, text: str | None = None) -> str:
@@ -37,6 +39,11 @@ def rules(name: str, kind: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def alerts() -> dict[str, dict[str, Any]]:
+    """Those of all files, by name."""
+    return {name: alert for file in TESTS for name, alert in rules(file, "alert").items()}
+
+
 def written_tests(name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = yaml.safe_load((HERE / name).read_text())["tests"]
     return found
@@ -46,30 +53,31 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     assert promtool("check", "rules", *map(str, RULES)).count("SUCCESS") == len(RULES)
 
 
-@pytest.mark.parametrize("name", ["alerts.test.yml", "recording.test.yml"])
+@pytest.mark.parametrize("name", [*TESTS.values(), "recording.test.yml"])
 def test_the_rules_do_what_their_tests_say(name: str) -> None:
     assert "SUCCESS" in promtool("test", "rules", str(HERE / name))
 
 
-def test_every_alert_is_tested_to_fire_and_to_stay_quiet() -> None:
+@pytest.mark.parametrize("name", TESTS)
+def test_every_alert_is_tested_to_fire_and_to_stay_quiet(name: str) -> None:
     """A test of that name asks for that alert, and expects some or none."""
     seen = set()
-    for test in written_tests("alerts.test.yml"):
+    for test in written_tests(TESTS[name]):
         alert, verb = re.match(r"(\w+) (fires|stays quiet)", test["name"]).groups()
         for asked in test["promql_expr_test"]:
             assert f'alertname="{alert}"' in asked["expr"]
             assert bool(asked["exp_samples"]) == (verb == "fires"), test["name"]
         seen.add((alert, verb))
-    assert seen == {(alert, verb) for alert in rules("alerts.yml", "alert") for verb in ("fires", "stays quiet")}
+    assert seen == {(alert, verb) for alert in rules(name, "alert") for verb in ("fires", "stays quiet")}
 
 
 def test_every_record_is_tested() -> None:
     asked = {each["expr"] for test in written_tests("recording.test.yml") for each in test["promql_expr_test"]}
-    assert asked == set(rules("recording.yml", "record"))
+    assert asked == {*rules("recording.yml", "record"), *rules("fleet.yml", "record")}
 
 
 def test_every_alert_tells_what_happened_and_what_to_do() -> None:
-    for name, alert in rules("alerts.yml", "alert").items():
+    for name, alert in alerts().items():
         assert set(alert["annotations"]) == {"summary", "description", "runbook"}, name
         assert len(alert["annotations"]["runbook"]) > 100, name
         assert alert["labels"]["severity"] in {"critical", "warning", "info"}
@@ -79,7 +87,7 @@ def test_every_alert_has_its_section_in_the_documents() -> None:
     sections = dict(
         re.findall(r"^### (Kmwatch\w+)\n\n\*(\w+)\.\*", (ROOT / "docs/monitoring.md").read_text(), re.MULTILINE)
     )
-    assert sections == {name: alert["labels"]["severity"] for name, alert in rules("alerts.yml", "alert").items()}
+    assert sections == {name: alert["labels"]["severity"] for name, alert in alerts().items()}
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(exporter: Exporter) -> None:
