@@ -2,13 +2,15 @@
 VENV := .venv/bin
 # The distribution to try in `make fresh-machine`.
 SUITE ?= trixie
+# What `make bench` measures: scripts of benchmarks/ that end in harness.main().
+BENCHMARKS ?= watching recording offline startup serving scaling fleet
 # Tracing needs root. What runs under sudo leaves no root-owned caches in the checkout.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo env PYTHONDONTWRITEBYTECODE=1))
 TESTS = $(AS_ROOT) env KMWATCH_KERNELS="$${KMWATCH_KERNELS:-6.1,newest}"
 NO_CACHE := $(if $(AS_ROOT),-p no:cacheprovider)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo monitoring-demo test test-guest test-guest-all test-browser golden check bench soak docs pictures dashboards fresh-machine clean
+.PHONY: help setup setup-tests demo monitoring-demo test test-guest test-guest-all test-browser golden check bench bench-full soak docs pictures dashboards fresh-machine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,11 +54,13 @@ check: setup-tests ## style, types, and the tests that need no root: a minute or
 	@$(VENV)/mypy
 	@$(VENV)/python -m pytest -q tests/unit tests/test_*.py
 
-bench: setup-tests ## what watching and recording cost, how fast it starts, and how fast captures are read, beside perf
-	@$(AS_ROOT) $(VENV)/python benchmarks/pair_cost.py
-	@$(AS_ROOT) $(VENV)/python benchmarks/startup.py
-	@$(AS_ROOT) $(VENV)/python benchmarks/recording.py
-	@$(VENV)/python benchmarks/folding.py
+bench: setup-tests ## what kmwatch costs and how fast it is, beside perf, bpftrace and others: BENCHMARKS=watching
+	@for each in $(BENCHMARKS); do $(AS_ROOT) $(VENV)/python -m benchmarks.$$each || exit; done
+
+bench-full: setup-tests ## the same with all rounds, results kept and docs/performance.md made of them: about an hour
+	@for each in $(BENCHMARKS); do $(AS_ROOT) $(VENV)/python -m benchmarks.$$each --full --write || exit; done
+	@$(VENV)/python scripts/generate_docs.py
+	@$(VENV)/python scripts/plot_fleet.py
 
 soak: setup-tests ## kmwatch serve for ten minutes under stress-ng: memory, CPU time, scrapes, losses
 	@$(AS_ROOT) $(VENV)/python benchmarks/soak.py
@@ -64,8 +68,9 @@ soak: setup-tests ## kmwatch serve for ten minutes under stress-ng: memory, CPU 
 fresh-machine: ## demo and test in a new Debian: SUITE=trixie or bookworm; KEEP=1 keeps it
 	@scripts/fresh_machine.sh $(SUITE)
 
-docs: setup ## write the generated pages of docs/
+docs: setup ## write the generated pages and plots of docs/
 	@$(VENV)/python scripts/generate_docs.py
+	@$(VENV)/python scripts/plot_fleet.py
 
 pictures: setup-tests ## make the pictures of README and docs anew, from real runs on this machine
 	@$(AS_ROOT) $(VENV)/python scripts/screenshot.py

@@ -1,123 +1,216 @@
-"""What recording every kmalloc and kfree takes, beside perf record, under a workload that does little else.
+"""What recorders keep, lose and take while stress-ng keeps every CPU busy with allocations.
 
-`stress-ng --msg` sends messages as fast as two processes a CPU can. Each recorder runs beside it by itself; what is
-compared is events lost, bytes on the disk for each event, and CPU time of the recording process for each million of
-events: in all, and without its start, which is over before the workload begins and costs the same for a second and for
-a day. It is no test: it ends with 0 whatever comes out.
-
-A recording also has a price by the second, of some 0.04 CPU seconds, and ends with 0.2. On two CPUs that others used
-too, one run at a million events a second took 0.18 CPU seconds a million without the start; at half of that rate it
-took 0.24 to 0.27.
-
-    python benchmarks/recording.py [SECONDS] [SECONDS-OF-PERF]
+First messages (kmalloc and kfree as fast as can be), then a mixture of processes, files, pipes and sockets; all ways
+take turns, and at last kmwatch and perf record messages for long. It is no test: it ends with 0 whatever comes out.
 """
 
 import os
 import re
 import shutil
-import signal
+import statistics
 import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks import harness, peers, ways
+from benchmarks.harness import Cell, Missing, Options, Result, Spread, Target
+from benchmarks.watching import EVENTS, TWO
+from kmwatch.sources.maps import LiveSource
 
-from kmwatch.capture.reader import Capture  # noqa: E402
-
-TARGET = "0 lost, at most 4 bytes an event, at most 0.2 CPU seconds a million without the start"
-
-
-class Result(NamedTuple):
-    """What came of one recording: events, lost events, bytes, CPU seconds, those of them before it was up, seconds."""
-
-    events: int
-    lost: int
-    size: int
-    cpu: float
-    start: float
-    seconds: float
-
-
-def run(recorder: list[str], ready: Path, seconds: float) -> tuple[float, float]:
-    """Run the workload beside a recorder, which is up when `ready` exists; its CPU seconds, in all and until then."""
-    process = subprocess.Popen(recorder, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not ready.exists():
-        if process.poll() is not None:
-            sys.exit(f"{recorder[0]} did not start: {' '.join(recorder)}")
-        time.sleep(0.05)
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    start = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # its own and its children's, user and system
-    workload = ["stress-ng", "--msg", str(os.cpu_count() or 1), "--timeout", f"{seconds}s", "--quiet"]
-    subprocess.run(workload, check=True)
-    process.send_signal(signal.SIGINT)
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0
-    return usage.ru_utime + usage.ru_stime, start
-
-
-def kmwatch(directory: Path, seconds: float) -> Result:
-    """Record with kmwatch."""
-    target = directory / "kmwatch.kmw"
-    command = [sys.executable, "-m", "kmwatch", "record", "--kinds", "kmalloc,kfree", "-o", str(target)]
-    cpu, start = run(command, target / "events-00001.parquet", seconds)
-    capture = Capture(target)
-    size = sum(path.stat().st_size for path in target.iterdir())
-    lost = sum(segment.trust.lost for segment in capture.segments)
-    return Result(capture.events, lost, size, cpu, start, capture.seconds)
+MOST_SECONDS = 150.0  # for each load: no round begins later
+SECONDS, LONG_SECONDS, LONG_SECONDS_IN_SHORT = 2.0, 60.0, 10.0
+LOADS = {"messages": ("msg",), "mixture": ("fork", "pipe", "sock", "open", "dentry")}
+LONG = "kmwatch record --kinds kmalloc,kfree"
+LONG_PERF = "perf record -e kmem:kmalloc,kmem:kfree"
+PEERS = {
+    "messages": {
+        LONG: peers.kmwatch(*TWO),
+        LONG_PERF: peers.perf("record", "-a", *EVENTS),
+        "ftrace to a file": peers.ftrace(),
+        "bpftrace": peers.bpftrace(),
+    },
+    "mixture": {
+        "kmwatch record": peers.kmwatch(),
+        "kmwatch record --stacks sampled": peers.kmwatch("--stacks", "sampled"),
+        "perf kmem record": peers.perf("kmem", "record"),
+    },
+}
+COLUMNS = (
+    "load and recorder",
+    "speed of the load",
+    "M events/s kept",
+    "% lost",
+    "bytes an event",
+    "CPU s per M events",
+)
+ABOUT = f"""\
+stress-ng on all CPUs at once, recorders beside it: messages are one stressor a CPU, the mixture is one each of
+{", ".join(LOADS["mixture"])}. *Speed of the load* is what stress-ng gets done beside what it gets done with nothing
+attached (of the mixture the geometric mean); what a recorder lost is its own count. CPU seconds are those of the
+recording process from when it records to its end, what programs in the kernel take is in the speed of the load. A
+recorder that loses much is fast for that reason. Empty programs, the ledger and bpftrace keep sums, not events; what
+bpftrace has left out it does not tell."""
 
 
-def perf(directory: Path, seconds: float) -> Result:
-    """Record with perf, as its manual says."""
-    target = directory / "perf.data"
-    command = ["perf", "record", "-q", "-a", "-e", "kmem:kmalloc,kmem:kfree", "-o", str(target)]
-    cpu, start = run(command, target, seconds)
-    told = subprocess.run(
-        ["perf", "report", "--stats", "-i", target], capture_output=True, text=True, check=True
-    ).stdout
-
-    def count(name: str) -> int:
-        found = re.search(rf"^\s*{name} events:\s+(\d+)", told, re.MULTILINE)
-        return int(found[1]) if found else 0
-
-    return Result(count("SAMPLE"), _lost(target) if count("LOST") else 0, target.stat().st_size, cpu, start, seconds)
-
-
-def _lost(data: Path) -> int:
-    """The sum of what perf's LOST records tell; it prints them one by one only."""
-    dump = subprocess.Popen(["perf", "report", "-D", "-i", data], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    lost = subprocess.run(
-        ["grep", "-ao", "lost [0-9]*"], stdin=dump.stdout, capture_output=True, text=True, check=False
-    )
-    dump.wait()
-    return sum(int(line.split()[1]) for line in lost.stdout.splitlines() if line[5:])
+def stress(load: str, seconds: float) -> dict[str, float]:
+    """Operations a second of each stressor."""
+    names = LOADS[load]
+    count = (os.cpu_count() or 1) if len(names) == 1 else 1
+    with tempfile.TemporaryDirectory() as scratch:
+        told = Path(scratch) / "told"
+        words = [word for name in names for word in (f"--{name}", str(count))]
+        command = ["stress-ng", *words, "--timeout", f"{seconds:g}s", "-q", "--metrics", "--yaml", str(told)]
+        command += ["--temp-path", scratch]
+        process = subprocess.Popen(command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait()
+        finally:
+            process.terminate()  # it ends its own
+            process.wait()
+        text = told.read_text(encoding="utf-8")
+    speeds = re.findall(r"stressor: ([\w-]+)\n(?:.*\n)*?\s+bogo-ops-per-second-real-time: ([\d.]+)", text)
+    if {name for name, _ in speeds} != set(names):
+        raise Missing(f"stress-ng did not tell how fast {load} were: {text[-200:]}")
+    return {f"speed {name}": float(speed) for name, speed in speeds}
 
 
-def show(name: str, result: Result) -> None:
-    """One line."""
-    millions = max(result.events, 1) / 1e6
-    print(
-        f"{name:9} {result.events / result.seconds / 1e6:6.2f} M events/s   {result.lost:10,} lost   "
-        f"{result.size / max(result.events, 1):7.1f} bytes an event   {result.cpu / millions:6.3f} CPU s a million, "
-        f"{(result.cpu - result.start) / millions:6.3f} without the start"
-    )
+Measured = dict[str, float]
 
 
-def main() -> None:
-    """Compare, and print."""
+def recorded(peer: peers.Peer, load: str, seconds: float) -> Measured:
+    """One recording: what the load did, events and lost ones, bytes, CPU seconds."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with peer.around(directory), peer.started(directory) as running:
+            speeds = stress(load, seconds)
+        events, lost = peer.tell(directory)
+        found = {**speeds, "cpu": running.cpu, "seconds": seconds}
+        if events is not None and lost is not None:
+            found |= {"events": events, "lost": lost, "size": peer.size(directory)}
+        return found
+
+
+def emptily(way: ways.Making, load: str) -> Measured:
+    """With empty programs attached."""
+    with way():
+        return stress(load, SECONDS)
+
+
+def counted(source: LiveSource, load: str, seconds: float) -> Measured:
+    """The ledger: the same, as far as it has it."""
+    with ways.counting(source) as sums:
+        speeds = stress(load, seconds)
+    return {**speeds, "seconds": seconds, "events": sum(sums.events.values()), "lost": sums.lost}
+
+
+Runs = dict[str, Callable[[], Measured]]
+
+
+def runs_of(load: str, others: Mapping[str, peers.Peer], empty: ways.Making, source: LiveSource) -> Runs:
+    """What to do for each way under a load."""
+    return {
+        "nothing": partial(stress, load, SECONDS),
+        "nothing again": partial(stress, load, SECONDS),
+        "empty programs": partial(emptily, empty, load),
+        "kmwatch: ledger": partial(counted, source, load, SECONDS),
+        **{name: partial(recorded, peer, load, SECONDS) for name, peer in others.items()},
+    }
+
+
+def called(runs: Runs, name: str) -> Measured:
+    """What one of them measures."""
+    return runs[name]()
+
+
+def measure(options: Options) -> Result:
+    """Both loads with all ways in turn, and then for long."""
     if not shutil.which("stress-ng"):
-        sys.exit("stress-ng is missing: apt install stress-ng (dnf install stress-ng)")
-    seconds, of_perf = (float(word) for word in (sys.argv[1:] + ["30", "5"][len(sys.argv) - 1 :]))
-    print(f"recording kmalloc and kfree under stress-ng --msg, {seconds:g} s, {of_perf:g} s of perf")
-    with tempfile.TemporaryDirectory() as directory:
-        show("kmwatch", kmwatch(Path(directory), seconds))
-        if shutil.which("perf"):
-            show("perf", perf(Path(directory), of_perf))
-    print(f"target: {TARGET}")
+        raise Missing("stress-ng is missing: apt install stress-ng (dnf install stress-ng)")
+    rounds, missing = max(1, options.rounds // 3), dict[str, str]()
+    rows, notes = list[list[Cell]](), list[str]()
+    with ways.loaded() as (ours, source):
+        for load, others in PEERS.items():
+            runs = runs_of(load, others, ours["empty"], source)
+            found = harness.in_turn(
+                dict.fromkeys(runs, nullcontext), partial(called, runs), rounds, missing, MOST_SECONDS
+            )
+            notes.append(f"Rounds of {SECONDS:g} s with {load}: {len(found['nothing']['speed ' + LOADS[load][0]])}.")
+            rows += [row(f"{load}: {name}", found[name], found["nothing"]) for name in found if name != "nothing"]
+    seconds = LONG_SECONDS if options.full else LONG_SECONDS_IN_SHORT
+    long = {name: longer(name, seconds) for name in (LONG, LONG_PERF) if name not in missing}
+    rows += [row(f"messages, {seconds:g} s: {name}", found, None) for name, found in long.items()]
+    notes += [f"{name} is not in the table: {why}." for name, why in missing.items()]
+    return Result("Recording under full load", ABOUT, COLUMNS, rows, targets(long[LONG]), notes)
+
+
+Rounds = Mapping[str, Sequence[float]]
+"""What one way came to, by what was measured: one number for each round."""
+
+
+def longer(name: str, seconds: float) -> Rounds:
+    """One recording of messages for so long."""
+    harness.say(f"{name}, {seconds:g} s")
+    os.sync()  # what other recorders have left to be written would hold up this one
+    found = recorded(PEERS["messages"][name], "messages", seconds)
+    harness.say("")
+    return {name: [value] for name, value in found.items()}
+
+
+def row(name: str, found: Rounds, nothing: Rounds | None) -> list[Cell]:
+    """A line of the table, in the order of COLUMNS."""
+    speed = Spread.of(slowdown(found, nothing)) if nothing else None
+    if "events" not in found:
+        return [name, speed, None, None, None, None]
+    events = [max(each, 1) for each in found["events"]]
+    rate = [count / 1e6 / seconds for count, seconds in zip(events, found["seconds"], strict=True)]
+    size = Spread.of(harness.ratios(found["size"], events)) if "size" in found else None
+    return [name, speed, Spread.of(rate), Spread.of(lost(found)), size, Spread.of(cpu(found)) if size else None]
+
+
+def slowdown(found: Rounds, nothing: Rounds) -> list[float]:
+    """The speed of all stressors beside their speed with nothing attached: the geometric mean, by round."""
+    names = [name for name in nothing if name.startswith("speed ")]
+    by_name = [harness.ratios(found[name], nothing[name]) for name in names]
+    return [statistics.geometric_mean(each) for each in zip(*by_name, strict=True)]
+
+
+def lost(found: Rounds) -> list[float]:
+    """Percent of all events, by round."""
+    return [100 * gone / max(gone + kept, 1) for gone, kept in zip(found["lost"], found["events"], strict=True)]
+
+
+def cpu(found: Rounds) -> list[float]:
+    """CPU seconds for each million of events, by round."""
+    return [1e6 * seconds / max(kept, 1) for seconds, kept in zip(found["cpu"], found["events"], strict=True)]
+
+
+def targets(long: Rounds) -> list[Target]:
+    """What the long recording is held to."""
+    seconds, events = long["seconds"][0], long["events"][0]
+    return [
+        Target(
+            f"events lost in {seconds:g} s of messages",
+            long["lost"][0],
+            0,
+            reason="A ring was full: the thread that reads it did not run for a second, although in real time.",
+        ),
+        Target(
+            "bytes an event on the disk",
+            long["size"][0] / events,
+            4,
+            reason="Pointers are scrambled, and times to the nanosecond hardly compress.",
+        ),
+        Target(
+            "CPU seconds of the recorder for a million events",
+            cpu(long)[0],
+            0.2,
+            reason="Encoding Parquet takes most of it.",
+        ),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    harness.main("recording", measure)

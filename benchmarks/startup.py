@@ -1,17 +1,13 @@
 """How long kmwatch takes to start: wall-clock and CPU seconds from the start of the process to what is waited for.
 
-`help`: the text of `kmwatch --help` is out. `cold` and `warm`: `kmwatch report live` counts, with nothing compiled
-before, and with everything; a command that it starts then tells the time, and what its parent has used. `top`: the
-first frame of `kmwatch top` stands in a terminal. In turn, again and again, and the medians of all. It takes root.
-It is no test: it ends with 0 whatever comes out.
+Attached is when `kmwatch report live` counts: a command that it starts then tells the time, and what its parent has
+used. Drawn is when the first frame of `kmwatch top` stands in a terminal. It takes root. It is no test: it ends with 0
+whatever comes out.
 """
 
-import argparse
-import json
 import os
 import pty
 import select
-import statistics
 import struct
 import subprocess
 import sys
@@ -19,152 +15,129 @@ import tempfile
 import termios
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from fcntl import ioctl
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-KMWATCH = (sys.executable, "-m", "kmwatch")
-TARGETS = {"help": 0.15, "cold": None, "warm": 0.6, "top": 1.0}  # wall-clock seconds
-WORDS = {
-    "help": "kmwatch --help",
-    "cold": "kmwatch report live counts, nothing compiled before",
-    "warm": "kmwatch report live counts",
-    "top": "first frame of kmwatch top",
-}
-TELL = 'date +%s%N; cat "/proc/$PPID/stat"'  # the time in nanoseconds; what the parent has used
-FRAME = b"attaching"  # what the first frame says
-PATIENCE = 60.0  # seconds
+from benchmarks.commands import KMWATCH
+from benchmarks.harness import ROOT, Missing, Options, Result, Spread, Target, in_turn, main
 
-Took = tuple[float, float]
-"""Wall-clock and CPU seconds."""
+HELP, WARM, FRAME = "kmwatch --help", "kmwatch report live counts", "kmwatch top draws its first frame"
+COLD = f"{WARM}, nothing compiled before"
+_TELL = 'date +%s%N; cat "/proc/$PPID/stat"'  # the time in nanoseconds; what the parent has used
+_DRAWN = b"attaching"  # what the first frame says
+_PATIENCE = 60.0  # seconds
+
+Took = dict[str, float]
+"""Wall-clock and CPU seconds: wall, cpu."""
 
 
-def environment(cache: str) -> dict[str, str]:
+def _environment(cache: str) -> dict[str, str]:
     """What kmwatch of this checkout needs."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "CACHE_DIRECTORY": cache, "TERM": "xterm-256color"}
 
 
-def cpu_seconds(stat: str) -> float:
+def _cpu_seconds(stat: str) -> float:
     """What a process has used, by the text of its /proc/PID/stat."""
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def help_shown(cache: str) -> Took:
-    """The whole process: it ends at once."""
+def _ended(command: tuple[str, ...], cache: str) -> Took:
+    """A whole process, which ends at once."""
     before, began = os.times(), time.monotonic()
-    subprocess.run([*KMWATCH, "--help"], check=True, capture_output=True, env=environment(cache))
+    subprocess.run(command, check=True, capture_output=True, env=_environment(cache))
     wall, after = time.monotonic() - began, os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    return wall, used
+    return {"wall": wall, "cpu": used}
 
 
-def attached(cache: str) -> Took:
+def _attached(cache: str) -> Took:
     """Until kmwatch counts, which is when it starts the command."""
     began = time.time_ns()
-    command = [*KMWATCH, "report", "live", "--json", "--", "sh", "-c", TELL]
-    ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(cache))
+    command = [*KMWATCH, "report", "live", "--json", "--", "sh", "-c", _TELL]
+    ended = subprocess.run(command, capture_output=True, text=True, env=_environment(cache), check=False)
+    if ended.returncode:
+        raise Missing(ended.stderr.strip())
     now, stat = ended.stdout.splitlines()[:2]
-    return (int(now) - began) / 1e9, cpu_seconds(stat)
+    return {"wall": (int(now) - began) / 1e9, "cpu": _cpu_seconds(stat)}
 
 
-def attached_cold(_cache: str) -> Took:
+def _attached_cold() -> Took:
     """The same, with an empty cache."""
     with tempfile.TemporaryDirectory() as empty:
-        return attached(empty)
+        return _attached(empty)
 
 
-def first_frame(cache: str) -> Took:
+def _drawn(cache: str) -> Took:
     """Until the first frame is in the terminal."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     began, output = time.monotonic(), b""
     process = subprocess.Popen(
-        [*KMWATCH, "top"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(cache), start_new_session=True
+        [*KMWATCH, "top"], stdin=theirs, stdout=theirs, stderr=theirs, env=_environment(cache), start_new_session=True
     )
     os.close(theirs)
     try:
-        while FRAME not in output:
-            if not select.select([ours], [], [], began + PATIENCE - time.monotonic())[0]:
-                raise RuntimeError("kmwatch top draws nothing")
+        while _DRAWN not in output:
+            if not select.select([ours], [], [], max(began + _PATIENCE - time.monotonic(), 0))[0]:
+                raise Missing("kmwatch top draws nothing")
             output += os.read(ours, 1 << 16)
-        return time.monotonic() - began, cpu_seconds(Path(f"/proc/{process.pid}/stat").read_text())
+        wall = time.monotonic() - began
+        return {"wall": wall, "cpu": _cpu_seconds(Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8"))}
+    except OSError as error:  # it has ended
+        raise Missing(f"kmwatch top draws nothing: {output[-200:].decode(errors='replace')}") from error
     finally:
         process.terminate()
-        drain(ours, process)
+        _drain(ours, process)
 
 
-def drain(terminal: int, process: "subprocess.Popen[bytes]") -> None:
+def _drain(terminal: int, process: "subprocess.Popen[bytes]") -> None:
     """Take what a process still writes until it ends: it would wait for that."""
     try:
         while os.read(terminal, 1 << 16):
             pass
     except OSError:  # it is gone
         pass
-    process.wait(PATIENCE)
+    process.wait(_PATIENCE)
     os.close(terminal)
 
 
-MEASURED: dict[str, Callable[[str], Took]] = {
-    "help": help_shown,
-    "cold": attached_cold,
-    "warm": attached,
-    "top": first_frame,
-}
+def _ways(cache: str) -> dict[str, Callable[[], Took]]:
+    """What is started, by its name on the page."""
+    python = (sys.executable, "-c")
+    return {
+        "python, nothing imported": partial(_ended, (*python, ""), cache),
+        "python, kmwatch.cli imported": partial(_ended, (*python, "import kmwatch.cli"), cache),
+        HELP: partial(_ended, (*KMWATCH, "--help"), cache),
+        COLD: _attached_cold,
+        WARM: partial(_attached, cache),
+        FRAME: partial(_drawn, cache),
+    }
 
 
-def measure(rounds: int) -> dict[str, list[Took]]:
-    """What each took, a pair for each round."""
-    found: dict[str, list[Took]] = {name: [] for name in MEASURED}
+def measure(options: Options) -> Result:
+    """All of them in turn; the first round, which does not count, is the one that compiles."""
+    missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as cache:
-        attached(cache)  # so that it is warm
-        for number in range(rounds):
-            if sys.stderr.isatty():
-                print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-            for name, take in MEASURED.items():
-                found[name].append(take(cache))
-    return found
-
-
-def summary(found: dict[str, list[Took]]) -> list[dict[str, Any]]:
-    """By what was measured: medians, the fastest, and whether the target is met."""
-    rows = []
-    for name, pairs in found.items():
-        walls, used = zip(*pairs, strict=True)
-        wall, target = statistics.median(walls), TARGETS[name]
-        met = None if target is None else wall <= target
-        rows.append({"name": name, "wall": wall, "least": min(walls), "cpu": statistics.median(used), "met": met})
-    return rows
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    """The result as text."""
-    print(f"{'seconds, medians':56}{'wall':>8}{'least':>8}{'CPU':>8}{'target':>8}")
-    for row in rows:
-        target = TARGETS[row["name"]]
-        verdict = "" if target is None else f"{target:8.2f}  {'PASS' if row['met'] else 'over'}"
-        print(f"{WORDS[row['name']]:56}{row['wall']:8.2f}{row['least']:8.2f}{row['cpu']:8.2f}{verdict}")
-
-
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20, help="turns of all of them (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, with every round")
-    arguments = parser.parse_args()
-    try:
-        found = measure(arguments.rounds)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        print(f"startup: {error}", file=sys.stderr)
-        return 0
-    rows = summary(found)
-    if arguments.json:
-        print(json.dumps({"unit": "seconds", "targets": TARGETS, "measured": rows, "rounds": found}, indent=2))
-    else:
-        show(rows)
-    return 0
+        ways = _ways(cache)
+        found = in_turn(dict.fromkeys(ways, nullcontext), lambda name: ways[name](), options.rounds, missing)
+    wall = {name: Spread.of(each["wall"]) for name, each in found.items()}
+    return Result(
+        title="Starting",
+        about="From the start of the process to what is waited for, in turn. The start that compiles is the first one "
+        "on a kernel; what it compiles is kept for the next ones.",
+        columns=("start", "seconds", "CPU seconds"),
+        rows=[(name, wall[name], Spread.of(each["cpu"])) for name, each in found.items()],
+        targets=[
+            Target(HELP, wall.get(HELP), 0.15, "s"),
+            Target(WARM, wall.get(WARM), 0.6, "s", reason="The kernel verifies programs for most of it."),
+            Target(FRAME, wall.get(FRAME), 1.0, "s"),
+        ],
+        notes=[f"{name} is left out: {reason}" for name, reason in missing.items()],
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main("startup", measure)

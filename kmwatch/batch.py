@@ -65,10 +65,15 @@ NO_CACHE = Cache("", 0, 0)
 
 @dataclass(frozen=True)
 class Task:
-    """Who ran: a command name, and the path of its cgroup in the unified hierarchy, "" where unknown."""
+    """Who ran: a command name, and the path of its cgroup in the unified hierarchy, "" where unknown.
+
+    host, kernel: where, of a fleet whose rows are told apart by that; "" otherwise.
+    """
 
     comm: str
     cgroup: str = ""
+    host: str = ""
+    kernel: str = ""
 
 
 NO_TASK = Task("unknown")
@@ -120,6 +125,7 @@ class Meta:
     zones: names in the order of /proc/zoneinfo, as the zone column numbers them.
     probes: every probe wanted, with how it is attached, or why it is not.
     context: how the context is seen; "" where it is not.
+    modules: versions of the modules that have one, by name.
     """
 
     host: Host
@@ -136,6 +142,7 @@ class Meta:
     memory: list[ZoneState] = field(default_factory=list)
     start: float = 0.0
     doubts: list[str] = field(default_factory=list)
+    modules: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

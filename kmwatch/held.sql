@@ -1,16 +1,15 @@
 -- Allocations to what became of them, by key: each event is paired with the next one about the same object.
 --
--- `events` and `chosen_tasks` are those of ledger.sql. `moves` are the keys that hand out an object or take it back
--- (`release`), whether by address or by page frame number (`page`), and whether their allocations are wanted. Pointers
--- come in `$parts` shares, of which this is one: memory is bounded by a share, and each object is in one of them.
+-- `events` are those of ledger.sql. `moves` are the keys that hand out an object or take it back (`release`), whether by
+-- address or by page frame number (`page`), and whether their allocations are wanted. Pointers come in `$parts` shares, of
+-- which this is one: memory is bounded by a share, and each object is in one of them.
 WITH moved AS (
     SELECT
         key, page, ptr, release, time, cpu, requested,
-        wanted AND ($every_task OR shown IS NOT NULL) AS counted
+        wanted AND shown IS NOT NULL AS counted
     FROM events
     JOIN moves USING (key)
-    LEFT JOIN chosen_tasks USING (task)
-    WHERE time >= $first AND time < $end AND ptr != 0 AND ptr % $parts::UBIGINT = $part::UBIGINT
+    WHERE ptr != 0 AND ptr % $parts::UBIGINT = $part::UBIGINT
 ),
 followed AS (
     SELECT

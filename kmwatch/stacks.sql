@@ -5,7 +5,5 @@ SELECT
     count(*) AS count
 FROM events
 JOIN chosen_keys USING (key)
-LEFT JOIN chosen_tasks USING (task)
-WHERE time >= $first AND time < $end AND stack != 0
-  AND ($every_task OR shown IS NOT NULL)
+WHERE stack != 0 AND shown IS NOT NULL
 GROUP BY ALL

@@ -1,4 +1,4 @@
-"""The limits from which rules speak: one table, each with its unit and its reason; kmwatch.toml changes them.
+"""The limits of rules and surveys: one table, each with its unit and its reason; kmwatch.toml changes them.
 
 Limits of the kernel itself (size classes, the costly order, the largest kmalloc) are no thresholds: they come from the
 kernel that was watched.
@@ -111,6 +111,25 @@ class Thresholds:
         10_000.0, "releases/s", "a release to another CPU's slab takes 100 ns more: it is a thousandth of a CPU"
     )
     remote_share: float = _limit(0.5, "of the releases", "tasks move now and then: some releases are always elsewhere")
+    outlier_hosts: float = _limit(8.0, "hosts", "of fewer that have a function no median tells what is usual")
+    outlier_spreads: float = _limit(
+        6.0, "spreads above the median", "of a bell curve one in a thousand million is as far: a fleet has millions"
+    )
+    outlier_times: float = _limit(
+        4.0, "times the median", "hosts differ in their load by less, without being different"
+    )
+    outlier_count: float = _limit(10.0, "allocations, or failures", "fewer in a capture are chance")
+    outlier_bytes_rate: float = _limit(65536.0, "bytes/s", "16 pages a second: below it nobody needs to look")
+    outlier_count_rate: float = _limit(100.0, "allocations/s", "below it they cost nothing that anybody sees")
+    outlier_failures_rate: float = _limit(0.01, "failures/s", "36 an hour: a steady trickle, and no bad moment")
+    rare_share: float = _limit(0.1, "of the hosts", "what more of them have is how the fleet is, and no host's own")
+    release_hosts: float = _limit(5.0, "hosts of each release", "with fewer the roles of hosts are what differs")
+    release_count: float = _limit(20.0, "allocations of a host", "a ratio of fewer is chance")
+    release_change: float = _limit(0.2, "of the older median", "less may as well be another load")
+    release_spreads: float = _limit(2.0, "spreads between the medians", "else most hosts are as they were")
+    release_errors: float = _limit(
+        6.0, "standard errors of the difference", "the medians of few hosts move by themselves, some by much"
+    )
     path: str = ""
 
 

@@ -4,6 +4,7 @@
 `python scripts/generate_docs.py` writes them; tests/test_docs.py fails while they differ from the code.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 import click
 
 import kmwatch.rules  # noqa: F401  # enters the rules
+from benchmarks import arithmetic, harness
 from kmwatch import contexts, schema, terms
-from kmwatch.capture.database import VIEWS
+from kmwatch.capture.database import VIEWS, WHOSE
 from kmwatch.capture.layout import EVENTS, TABLES, VERSION, Field
 from kmwatch.cli import cli
 from kmwatch.findings import CONFIDENCES, RULES, Rule
@@ -22,6 +24,7 @@ from kmwatch.metrics import EXEMPLAR_LABELS, GROUPS, LABELS, METRICS, Metric
 from kmwatch.sources.probes import FUNCTIONS, PROBES, Function, Probe
 from kmwatch.thresholds import Threshold
 from kmwatch.thresholds import table as thresholds
+from kmwatch.units import span
 from kmwatch.views.export.formats import FORMATS
 from kmwatch.views.export.measures import WORDS
 
@@ -78,9 +81,9 @@ What kmwatch finds by itself. `kmwatch rules` lists the rules, `kmwatch explain 
 _CONFIDENCE = """\
 Each finding says how sure it is; a text report names it where it is not certain:"""
 _THRESHOLDS = """\
-What rules speak from. A file `kmwatch.toml` in the working directory, or the one that `--config` names, changes them:
-a table `[thresholds]`, and in it `NAME = NUMBER`. Limits that are the kernel's own are none of these: they are read
-from the kernel that was watched."""
+What rules, and the survey of a [fleet](fleet.md), speak from. A file `kmwatch.toml` in the working directory, or the
+one that `--config` names, changes them: a table `[thresholds]`, and in it `NAME = NUMBER`. Limits that are the kernel's
+own are none of these: they are read from the kernel that was watched."""
 
 
 def _threshold(each: Threshold) -> tuple[str, str, str, str]:
@@ -324,6 +327,7 @@ def capture_format() -> str:
     parts += ["## Views for SQL", _VIEWS]
     for name, fields in VIEWS.items():
         parts += [f"### {name}", _fields(fields)]
+    parts += ["### Of a fleet", _FLEET_VIEWS, _fields(WHOSE)]
     return _page(parts)
 
 
@@ -370,6 +374,9 @@ Events come in the order in which they were read, CPU by CPU: order by `time` wh
 the ledger: with `requested` beside it, everything follows that a report shows."""
 _VIEWS = """\
 What `kmwatch sql` offers, with names in place of numbers. `describe events` lists the columns."""
+_FLEET_VIEWS = """\
+Over a [fleet](fleet.md) each view has these columns before its own. Numbers (`symbol`, `stack`, `task`) and scrambled
+pointers mean something within their capture only: join on `capture` and the number."""
 
 
 def _fields(fields: Iterable[Field]) -> str:
@@ -443,6 +450,153 @@ times.""",
 }
 
 
+def performance() -> str:
+    """docs/performance.md: what is kept in benchmarks/results/."""
+    parts = ["# Performance", _PERFORMANCE]
+    for result in harness.results():
+        parts += [f"## {result.title}", result.about, _measured(result)]
+        parts += [_table(result.columns, [[harness.shown(cell) for cell in row] for row in result.rows])]
+        if result.targets:
+            heads = ("target", "wanted", "measured", "", "why")
+            parts.append(_table(heads, map(_target, result.targets)))
+        if result.notes:
+            parts.append(_bullets(result.notes))
+    return _page(parts)
+
+
+_PERFORMANCE = """\
+What kmwatch costs, and how it compares. `make bench` repeats each of these in a few minutes with few rounds, `make
+bench-full` measures as it was measured here, keeps the results and writes this page anew. All ways of doing one thing
+are measured in turn, A B C A B C, after a round that does not count; a ratio is taken within each round, and what
+stands here is the median of the rounds with its quartiles in brackets. *PASS* and *over* are against targets set in
+advance; where one is missed, the reason stands beside it."""
+
+
+def _measured(result: harness.Result) -> str:
+    """Where it was measured, in one line."""
+    bare = ("date", "kernel", "processor")
+    told = (value if key in bare else f"{key} {value}" for key, value in result.machine.items())
+    return f"*Measured: {', '.join(told)}.*"
+
+
+def _target(each: harness.Target) -> tuple[str, ...]:
+    why = "" if each.is_met else each.reason
+    return each.claim, each.wanted, harness.shown(each.measured), each.verdict, why
+
+
+def scale() -> str:
+    """docs/scale.md: what larger fleets take, by the arithmetic of benchmarks/arithmetic.py."""
+    fleet = arithmetic.Fleet.read()
+    heads = ("", *(f"{hosts:,} hosts" for hosts in arithmetic.HOSTS))
+    rows = [(what, *map(take, arithmetic.HOSTS)) for what, take in _takes(fleet).items()]
+    bends = arithmetic.bends(fleet)
+    first, second = bends[:2]
+    ends = (
+        f"{first.part[0].upper()}{first.part[1:]} bends first, at about {_hosts(first.hosts)}: {first.then}. "
+        f"Next is {second.part}, at {_hosts(second.hosts)}."
+    )
+    limits = [(bend.part, _hosts(bend.hosts), bend.then) for bend in bends]
+    assumed = [(each.what, _assumed(each), each.source) for each in arithmetic.ASSUMPTIONS]
+    found = arithmetic.result("fleet")
+    return _page(
+        [
+            "# Scale",
+            _SCALE,
+            "## What a fleet takes",
+            _table(heads, rows),
+            "## What bends first",
+            ends,
+            _table(("part", "bends at", "what is done then"), limits),
+            "## Why",
+            _WHY,
+            "## Measured",
+            f"![Time and memory of a report by the number of captures](fleet.svg)\n\n{_measured(found)}",
+            _bullets(_costs(fleet)),
+            "## Assumed",
+            _table(("what", "value", "from"), assumed),
+        ]
+    )
+
+
+_SCALE = """\
+What kmwatch takes with ten hosts, a thousand and a hundred thousand. It is arithmetic: what was measured
+([performance.md](performance.md#fleets), on one machine with two CPUs) times what is [assumed](#assumed), each
+assumption with its source. How to set it up is in [monitoring.md](monitoring.md#a-fleet)."""
+_WHY = """\
+* **Series.** A host has as many as it has call sites at the top. So they stay in the Prometheus that scrapes it, and a
+  few sums of each host leave it ([deploy/prometheus-shard.yml](../deploy/prometheus-shard.yml)): their number does not
+  depend on what the host does.
+* **DuckDB** adds up one capture after another in one process. What adding up may use is limited (400 MB), however many
+  captures there are. What stays of each is a few rows in the survey, and tables of all call sites, which grow with
+  kernels and modules that differ rather than with hosts. Time grows with each capture.
+* **Spark** checks and adds up the events of all captures on as many cores as there are. But one process, the driver,
+  opens the captures (their tables, not their events), and judges what comes of each by the rules and puts it into the
+  survey, one after another: more cores do not make that shorter. And it holds the tables and sums of all captures at
+  once, where DuckDB has those of one."""
+
+
+def _takes(fleet: arithmetic.Fleet) -> dict[str, Callable[[int], str]]:
+    """What a fleet takes of each thing, by the number of hosts."""
+    scrape, fetch = arithmetic.SCRAPE_SECONDS, arithmetic.FLEET_SECONDS
+    series, recorded = fleet.series, arithmetic.recorded_series()
+    captured = arithmetic.events_of_capture() * fleet.event_bytes
+    return {
+        f"series in Prometheus, all ({series:,.0f} a host)": lambda hosts: f"{hosts * series:,.0f}",
+        f"series in Prometheus, recorded ({recorded} a host)": lambda hosts: f"{hosts * recorded:,}",
+        f"samples a second, all (every {scrape} s)": lambda hosts: _few(hosts * arithmetic.samples(series, scrape)),
+        f"samples a second, recorded (every {fetch} s)": lambda hosts: _few(
+            hosts * arithmetic.samples(recorded, fetch)
+        ),
+        "bytes of samples a day, all": lambda hosts: _bytes(hosts * arithmetic.day_bytes(series, scrape)),
+        "bytes of samples a day, recorded": lambda hosts: _bytes(hosts * arithmetic.day_bytes(recorded, fetch)),
+        "Prometheus that scrape": lambda hosts: f"{math.ceil(hosts * series / arithmetic.prometheus_series()):,}",
+        "bytes of captures a day": lambda hosts: _bytes(hosts * captured),
+        "a report of a day's captures with DuckDB, one machine": lambda hosts: span(fleet.duckdb_seconds(hosts)),
+        "cores of Spark for it in a quarter of an hour, beside the driver": lambda hosts: _cores(fleet.cores(hosts)),
+        "memory of Spark's driver, beside its Java virtual machine": lambda hosts: _bytes(fleet.driver_bytes(hosts)),
+    }
+
+
+def _costs(fleet: arithmetic.Fleet) -> list[str]:
+    """What the table is made of, beside what is assumed."""
+    capture, duckdb, shared = arithmetic.events_of_capture(), fleet.duckdb, fleet.shared
+    each, event, driver = 1e3 * shared.capture, 1e9 * shared.event, 1e3 * fleet.driver_seconds
+    return [
+        f"A host has {fleet.series:,.0f} series under load with the defaults of `kmwatch serve`.",
+        f"An event takes {fleet.event_bytes:.2f} bytes of a capture under a mixed load.",
+        f"DuckDB takes {1e3 * duckdb.capture:.1f} ms for a capture and {1e9 * duckdb.event:,.0f} ns for each event.",
+        f"With Spark, the workers take {each:.1f} ms of CPU time for a capture, {event:,.0f} ns for each event.",
+        f"Spark's driver takes {driver:.1f} ms for a capture; it starts in {fleet.spark.start:.1f} s.",
+        f"Each capture adds {1e3 * fleet.memory.capture:,.0f} kB to the driver, its Java virtual machine aside.",
+        f"A capture of the table above has {capture:,.0f} events; those that were measured are in performance.md.",
+    ]
+
+
+def _assumed(each: arithmetic.Assumption) -> str:
+    return _bytes(each.value) if each.unit == "bytes" else f"{each.value:,g} {each.unit}"
+
+
+def _hosts(count: float) -> str:
+    """About so many hosts: two digits."""
+    if not math.isfinite(count):
+        return "no number of hosts that could be measured"
+    return f"{round(count, 1 - math.floor(math.log10(count))):,.0f} hosts" if count >= 1 else "less than one host"
+
+
+def _few(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
+
+
+def _bytes(number: float) -> str:
+    """In steps of a thousand, as disks are sold."""
+    power = min(max(math.floor(math.log10(max(number, 1)) / 3), 0), 5)
+    return f"{number / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
+
+
+def _cores(count: int | None) -> str:
+    return "the driver alone takes longer" if count is None else f"{count:,}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules,
     "observations.md": observations,
@@ -451,6 +605,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "terms.md": words,
     "capture-format.md": capture_format,
     "exports.md": exports,
+    "performance.md": performance,
+    "scale.md": scale,
 }
 """Every generated page by its name in docs/."""
 

@@ -82,6 +82,12 @@ missing_browser_packages() {
     command -v chromium >/dev/null || echo chromium
 }
 
+# What tests/spark runs Apache Spark with.
+missing_spark_packages() {
+    [ "$want" = tests ] && command -v apt-get >/dev/null && grep -qx 'ID=debian' /etc/os-release || return 0
+    command -v java >/dev/null || echo default-jre-headless
+}
+
 install_packages() {
     if command -v apt-get >/dev/null; then
         tool='apt-get install -y --no-install-recommends'
@@ -158,6 +164,9 @@ packages=$(missing_guest_packages)
 packages=$(missing_browser_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || (install_packages $packages) || say "without these the browser tests are skipped: $packages"
+packages=$(missing_spark_packages)
+# shellcheck disable=SC2086  # a list of words
+[ -z "$packages" ] || (install_packages $packages) || say "without these the Spark tests are skipped: $packages"
 # Unpacked, not installed: see there.
 [ "$want" != tests ] || scripts/get_prometheus.sh >/dev/null ||
     say "without Prometheus the monitoring tests are skipped"

@@ -95,12 +95,22 @@ def why_not_browser() -> str:
     return ""
 
 
+def why_not_spark() -> str:
+    """Why Apache Spark cannot run here, or an empty string."""
+    if not shutil.which("java"):
+        return "no java: run `make setup-tests`, or install a JRE of version 17 by hand"
+    if missing := [name for name in ("pyspark", "pyarrow", "sqlglot") if not importlib.util.find_spec(name)]:
+        return f"no {' and '.join(missing)}: run `make setup-tests`"
+    return ""
+
+
 # Marker of a tier -> why it cannot run here. What no entry is needed for is the unit tier.
 TIERS: dict[str, Callable[[], str]] = {
     "live": why_not_live,
     "guest": why_not_guest,
     "monitoring": why_not_monitoring,
     "browser": why_not_browser,
+    "spark": why_not_spark,
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import harness
 from kmwatch import __version__, terms
 from kmwatch.cli import cli
 from kmwatch.findings import RULES
@@ -68,6 +69,7 @@ def test_the_generated_pages_name_everything() -> None:
     assert [each.full for each in METRICS.values() if f"\n| `{each.full}` | " not in pages["metrics.md"]] == []
     assert [name for name in terms.TERMS if f"\n| `{name}` | " not in pages["terms.md"]] == []
     assert [name for name in FORMATS if f"\n| `{name}` | " not in pages["exports.md"]] == []
+    assert [each.title for each in harness.results() if f"\n## {each.title}\n" not in pages["performance.md"]] == []
 
 
 @pytest.mark.parametrize("name", generate_docs.PAGES)

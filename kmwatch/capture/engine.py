@@ -1,5 +1,7 @@
 """DuckDB as captures use it: in memory, and what does not fit there in a directory of its own while it is open."""
 
+import atexit
+from functools import cache
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
@@ -29,6 +31,21 @@ def connect(memory: str, *, threads: int | None = None) -> duckdb.DuckDBPyConnec
     if threads:
         config["threads"] = threads
     return duckdb.connect(":memory:", config=config)
+
+
+@cache
+def _instance(memory: str, threads: int | None) -> duckdb.DuckDBPyConnection:
+    database = connect(memory, threads=threads)
+    atexit.register(database.close)
+    return database
+
+
+def shared(memory: str, *, threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection whose temporary tables and views are its own, to a database that others use as well.
+
+    Starting one takes longer than adding up a small capture, and a fleet has many. Memory and settings are shared.
+    """
+    return _instance(memory, threads).cursor()
 
 
 def first_line(error: duckdb.Error) -> str:

@@ -1,52 +1,43 @@
 """Adding up the events of a capture: files in; out come rows, stacks, sizes, and what is held, by .sql files."""
 
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
-from kmwatch.batch import KEY, ROW, STACKED, Meta, Rows, Task, sized
-from kmwatch.capture.engine import connect, first_line
-from kmwatch.capture.layout import EVENTS, parquet
+from kmwatch.batch import KEY, ROW, STACKED, Meta, Rows
+from kmwatch.capture.choosing import Choice, chosen_keys, rows_of, shown_tasks
+from kmwatch.capture.engine import first_line, shared
+from kmwatch.capture.layout import EVENTS, literal, parquet
 from kmwatch.capture.pairing import Fate, held_of, moves
 from kmwatch.demand import REQUEST, requests
-from kmwatch.errors import BadInputError, UsageError
+from kmwatch.errors import BadInputError
 from kmwatch.events import Array, fill_shifts
 from kmwatch.held import BUCKETS, HELD, Held
-from kmwatch.kernel.symbols import Site
-from kmwatch.schema import FILL_BUCKETS, Kind
+from kmwatch.schema import Kind
 
 _TEXTS = Path(__file__).parent.parent
-_SQL = (_TEXTS / "ledger.sql").read_text(encoding="utf-8")
+LEDGER_SQL = (_TEXTS / "ledger.sql").read_text(encoding="utf-8")
 _SIZES = (_TEXTS / "sizes.sql").read_text(encoding="utf-8")
 _STACKS = (_TEXTS / "stacks.sql").read_text(encoding="utf-8")
 _HELD = (_TEXTS / "held.sql").read_text(encoding="utf-8")
 _USABLE = """
-SELECT count(*) FROM events WHERE key < $keys AND requested >= 0 AND "time" IS NOT NULL AND task IS NOT NULL
+SELECT count(*) FROM recorded WHERE key < $keys AND requested >= 0 AND "time" IS NOT NULL AND task IS NOT NULL
+"""
+# What adding up everything need not read: as Parquet has a BIGINT and a UINTEGER.
+_UNREAD = "('time', 'INT64', 'INT_64'), ('task', 'INT32', 'UINT_32')"
+_AS_WRITTEN = """
+SELECT
+    (SELECT count(*) FROM parquet_schema([{files}]) WHERE (name, type, converted_type) IN ({columns})),
+    (SELECT count(*) FROM parquet_metadata([{files}])
+    WHERE path_in_schema IN ('time', 'task') AND stats_null_count IS DISTINCT FROM 0)
 """
 _MEMORY = "400MB"
 _PAIRED = 1 << 22  # events whose pointers are paired in one query
-_NO_REQUEST = 0xFFFFFFFF
 ALWAYS = (-(1 << 62), 1 << 62)
 """The span of all events; nanoseconds."""
-_ONE_SLICE = (0, 1 << 62)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which events are added up.
-
-    kinds: of these kinds; None for all. sites, tasks: asked of each; None for all.
-    by_task: what rows are told apart by: one row for all tasks of which it says the same, under the first of them.
-    """
-
-    kinds: frozenset[Kind] | None = None
-    sites: Callable[[Site], bool] | None = None
-    tasks: Callable[[Task], bool] | None = None
-    by_task: Callable[[Task], object] | None = None
+_ONE_SLICE = (0, 0)
 
 
 class Folder:
@@ -54,7 +45,7 @@ class Folder:
 
     def __init__(self, meta: Meta, keys: Rows, choice: Choice) -> None:
         self._meta, self._keys, self._choice = meta, keys, choice
-        self._database = connect(_MEMORY)
+        self._database = shared(_MEMORY)
         self._database.execute("SET preserve_insertion_order = false")
         self._choose()
 
@@ -79,8 +70,8 @@ class Folder:
         paths, (origin, length) = [*files], slices
         if not paths:
             return np.zeros(0, ROW), np.zeros(0, np.int64)
-        found = self._grouped(_SQL, paths, first, end, events, origin=origin, length=length)
-        return self._rows(found), found["slice"]
+        found = self._grouped(LEDGER_SQL, paths, first, end, events, origin=origin, length=length)
+        return rows_of(found, self._keys[found["key"]], self._meta), found["slice"]
 
     def stacks(self, files: Iterable[Path], first: int = ALWAYS[0], end: int = ALWAYS[1], *, events: int) -> Rows:
         """The stacks that the same events have (dtype STACKED); errors as of `fold`."""
@@ -120,64 +111,57 @@ class Folder:
         return held_of(found, self._keys, self._meta)
 
     def _grouped(
-        self, query: str, paths: list[Path], first: int, end: int, events: int, **more: int
+        self, query: str, paths: list[Path], first: int, end: int, events: int, **values: int
     ) -> dict[str, Array]:
-        names = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in EVENTS)
-        values = {"first": first, "end": end, "every_task": self._choice.tasks is None, **more}
         try:
-            self._database.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT {names} FROM {parquet(paths)}")  # noqa: S608
-            usable = self._database.execute(_USABLE, {"keys": len(self._keys)}).fetchone()
+            self._show(paths, first, end)
             found: dict[str, Array] = self._database.execute(query, values).fetchnumpy()
+            # Where the answer itself tells, the files need not be read again.
+            usable = (_is_all(found, events) and self._gapless(paths)) or self._usable() == events
         except duckdb.Error as error:
             raise BadInputError(f"{paths[0]} cannot be read: {first_line(error)}") from error
-        if usable != (events,):
+        if not usable:
             raise BadInputError(f"{paths[0]} and what follows do not have the events that the journal tells of")
         return found
 
+    def _show(self, paths: list[Path], first: int, end: int) -> None:
+        """Make the views `recorded`, all that the files have, and `events`, as kmwatch/ledger.sql describes them."""
+        names = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in EVENTS)
+        span = "" if (first, end) == ALWAYS else f'WHERE "time" >= {first:d} AND "time" < {end:d}'
+        choice, shown, joined = self._choice, "0::UINTEGER", ""
+        if choice.tasks or choice.by_task:
+            shown = "t.shown" if choice.tasks else "coalesce(t.shown, 0)"
+            joined = "LEFT JOIN chosen_tasks t USING (task)"
+        self._database.execute(f"CREATE OR REPLACE TEMP VIEW recorded AS SELECT {names} FROM {parquet(paths)}")  # noqa: S608
+        self._database.execute(
+            f"CREATE OR REPLACE TEMP VIEW events AS SELECT e.*, {shown} AS shown FROM recorded e {joined} {span}"  # noqa: S608
+        )
+
+    def _usable(self) -> int:
+        """How many events the files have that can be used."""
+        return int(self._database.execute(_USABLE, {"keys": len(self._keys)}).fetchall()[0][0])
+
+    def _gapless(self, paths: list[Path]) -> bool:
+        """Whether all events have a time and a task, as the files themselves say: then these need not be read.
+
+        Where a file lies, no sum of what was read becomes another.
+        """
+        query = _AS_WRITTEN.format(files=", ".join(map(literal, paths)), columns=_UNREAD)
+        return self._database.execute(query).fetchall() == [(2 * len(paths), 0)]
+
     def _choose(self) -> None:
-        meta, choice = self._meta, self._choice
-        chosen = np.isin(self._keys["kind"], list(choice.kinds or Kind))
-        if choice.sites is not None:
-            wanted = np.array([choice.sites(site) for site in meta.sites], bool)
-            chosen &= wanted[self._keys["site"]]
+        chosen = chosen_keys(self._meta, self._keys, self._choice)
         keys = {"key": np.flatnonzero(chosen).astype(np.uint32), "eighth_shift": fill_shifts(self._keys)[chosen]}
-        tables = {"chosen_keys": keys, "chosen_tasks": self._tasks(), "moves": moves(self._keys, chosen)}
+        tasks = shown_tasks(self._meta, self._choice)
+        tables = {"chosen_keys": keys, "chosen_tasks": tasks, "moves": moves(self._keys, chosen)}
         for name, columns in tables.items():
             self._database.register("given", columns)
             self._database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")  # noqa: S608  # one of three
             self._database.unregister("given")
 
-    def _tasks(self) -> dict[str, Array]:
-        """The tasks wanted, and the one that each is shown as; none where nothing depends on them."""
-        choice, shown, firsts = self._choice, [], dict[object, int]()
-        if choice.tasks or choice.by_task:
-            for number, task in self._meta.tasks.items():
-                if choice.tasks is None or choice.tasks(task):
-                    first = firsts.setdefault(choice.by_task(task), number) if choice.by_task else 0
-                    shown.append((number, first))
-        table = np.array(shown, np.uint32).reshape(-1, 2)
-        return {"task": table[:, 0].copy(), "shown": table[:, 1].copy()}
 
-    def _rows(self, found: dict[str, Array]) -> Rows:
-        rows = np.zeros(len(found["key"]), ROW)
-        keys = self._keys[found["key"]]
-        for name in KEY:
-            rows[name] = keys[name]
-        rows["task"] = found["task"]
-        rows["count"], rows["bytes_requested"] = found["count"], found["bytes_requested"]
-        for name in ("min_request", "max_request"):
-            rows[name] = np.clip(found[name], 0, _NO_REQUEST)
-        kmallocs = np.flatnonzero(rows["kind"] == Kind.KMALLOC)
-        rows["fill"][kmallocs, found["eighth"][kmallocs].astype(np.int64) % FILL_BUCKETS] = found["count"][kmallocs]
-        return sized(rows, self._meta)
-
-
-def matching(pattern: str | None) -> Callable[[str], bool] | None:
-    """Whether a regular expression is found in a text; UsageError where it is not one, None for none."""
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"{pattern!r} is not a regular expression: {error}") from error
-    return lambda text: compiled.search(text) is not None
+def _is_all(found: dict[str, Array], events: int) -> bool:
+    """Whether rows of the ledger are of all these events, and of no other: each has its key and its size."""
+    if "min_request" not in found or any(map(np.ma.is_masked, found.values())):
+        return False
+    return int(found["count"].sum()) == events and not (found["min_request"] < 0).any()

@@ -99,9 +99,10 @@ def literal(path: Path) -> str:
     return "'" + _GLOB.sub(r"[\g<0>]", str(path.absolute())).replace("'", "''") + "'"
 
 
-def parquet(files: Iterable[Path]) -> str:
-    """Parquet files as a table in SQL; a directory called `key=1` gives them no column."""
-    return f"read_parquet([{', '.join(map(literal, files))}], hive_partitioning = false)"
+def parquet(files: Iterable[Path], *, named: bool = False) -> str:
+    """Parquet files as a table in SQL; a directory called `key=1` gives them no column, `named` gives `filename`."""
+    options = f"hive_partitioning = false{', filename = true' * named}"
+    return f"read_parquet([{', '.join(map(literal, files))}], {options})"
 
 
 def is_plain(path: Path) -> bool:

@@ -14,6 +14,7 @@ from kmwatch.kernel.slab import AllocatorLimits
 FORMAT = "kmwatch.capture"
 _MOST_NAMES = 256
 _MOST_CPUS = 1 << 20
+_MOST_MODULES = 4096
 _LATEST = 1e11  # seconds since the epoch
 
 
@@ -31,6 +32,7 @@ def to_json(meta: Meta) -> dict[str, Any]:
         "start": meta.start,
         "context": meta.context,
         "probes": meta.probes,
+        "modules": meta.modules,
         "failures": failures_to_json(meta.failures),
         "memory": [asdict(zone) for zone in meta.memory],
     }
@@ -63,6 +65,7 @@ def from_json(data: object) -> Meta:
             start=_seconds(data["start"]),
             failures=failures_from_json(data["failures"]),
             memory=zones_from_json(data.get("memory", [])),  # since 0.2
+            modules=_modules(data.get("modules", {})),  # since 0.2
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInputError(f"{META} lacks something or has it in another form: {error!r:.80}") from error
@@ -72,6 +75,10 @@ def _seconds(value: Any) -> float:
     if not 0 <= float(value) <= _LATEST:
         raise BadInputError(f"{META} has {value!r:.40} where a time should be")
     return float(value)
+
+
+def _modules(told: dict[str, object]) -> dict[str, str]:
+    return {_text(name): _text(version) for name, version in list(told.items())[:_MOST_MODULES]}
 
 
 def _text(value: object) -> str:

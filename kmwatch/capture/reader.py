@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,12 @@ import numpy as np
 
 from kmwatch.batch import Cost, Meta, Rows, Trust
 from kmwatch.capture import journal, manifest, tables
-from kmwatch.capture.engine import connect, first_line
+from kmwatch.capture.engine import first_line, shared
 from kmwatch.capture.journal import Entry
 from kmwatch.capture.layout import JOURNAL, META, TABLES, Field, is_plain, parquet, segment_number
 from kmwatch.errors import BadInputError
 from kmwatch.events import Columns
+from kmwatch.units import printable
 
 _LONGEST_WORD, _MOST_NOTES = 1000, 100  # of what an imported text is said to be
 _LARGEST_META = 64 << 20
@@ -48,11 +52,14 @@ class Capture:
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
             raise BadInputError(f"{directory} is not a directory: a capture is one; `kmwatch record -o DIR` makes it")
+        if not (path := str(directory.absolute())).isascii() and path != os.fsencode(path).decode(errors="replace"):
+            raise BadInputError(f"{printable(path):.200} is no UTF-8: rename it, for DuckDB opens no such path")
         self.directory = directory
         found = journal.read(directory)
         self._entries = found.entries
         self.doubts: list[str] = []
         self._checked: dict[Path, bool] = {}
+        self._digests: dict[Path, str] = {}
         self.end: Entry | None = next(
             (each["end"] for each in found.entries if isinstance(each.get("end"), dict)), None
         )
@@ -87,14 +94,27 @@ class Capture:
         if path is None:
             return True
         if path not in self._checked:
-            self._checked[path] = whole = is_plain(path) and _digest(path) == segment.sha256
+            digest = self._digests.pop(path) if path in self._digests else _digest(path)
+            self._checked[path] = whole = digest == segment.sha256
             if not whole:
                 what = "damaged" if path.exists() else "missing"
                 self.doubts.append(f"{path.name} is {what}: its {segment.events:,} events are in no number")
         return self._checked[path]
 
+    def look_at(self, segments: Iterable[SegmentFile]) -> None:
+        """Read the files of segments on all CPUs, so that is_whole() need not read them one by one."""
+        known = self._checked.keys() | self._digests.keys()
+        paths = [each.path for each in segments if each.path and each.path not in known]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            self._digests.update(zip(paths, pool.map(_digest, paths), strict=True))
+
+    def learn(self, digests: Mapping[Path, str]) -> None:
+        """What the digests of files are, looked at elsewhere: is_whole() compares them."""
+        self._digests.update(digests)
+
     def check(self) -> None:
         """Look at every segment, so that `doubts` are complete."""
+        self.look_at(self.segments)
         for segment in self.segments:
             self.is_whole(segment)
 
@@ -126,7 +146,7 @@ class Capture:
             raise BadInputError(f"{path} is damaged: it is not what was recorded, and nothing can be told without it")
 
     def _tables(self) -> Rows:
-        with connect("512MB", threads=1) as database:
+        with shared("512MB", threads=1) as database:
             found = {name: self._table(database, name, fields) for name, fields in TABLES.items()}
         tables.add_symbols(found["symbols.parquet"], self.meta)
         tables.add_tasks(found["tasks.parquet"], self.meta)
@@ -216,6 +236,9 @@ def _number(entry: Entry, name: str, default: float | None = None, least: float 
 
 
 def _digest(path: Path) -> str:
+    """The digest of a file; empty where there is none, or it is another thing."""
+    if not is_plain(path):
+        return ""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

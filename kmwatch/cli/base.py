@@ -26,7 +26,16 @@ CONFIG = click.option(
     metavar="FILE",
     help="Thresholds of the rules, as docs/rules.md lists them; ./kmwatch.toml where there is one.",
 )
-DIMENSIONS = ("site", "cache", "gfp", "zone", "context", "comm", "cgroup", "module")
+INTO = click.option(
+    "--into",
+    "root",
+    metavar="ROOT",
+    help="Root of a fleet, a directory or a URL: the capture goes to ROOT/host=HOST/date=DATE/NAME.",
+)
+NAME = click.option(
+    "--name", default="", metavar="NAME", help="Its name there; by default the time of its start in UTC, HHMMSS."
+)
+DIMENSIONS = ("site", "cache", "gfp", "zone", "context", "comm", "cgroup", "module", "host", "kernel")
 
 
 class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3

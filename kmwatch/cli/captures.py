@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kmwatch.cli.base import JSON, KINDS, SECONDS, WithCommand, cli, emit, examples, say
+from kmwatch.cli.base import INTO, JSON, KINDS, NAME, SECONDS, WithCommand, cli, emit, examples, say
+from kmwatch.cli.sources import is_fleet
+
+if TYPE_CHECKING:
+    from kmwatch.capture.database import Answer
 
 _STACKS = ("none", "pages", "sampled", "all")
 
@@ -31,9 +35,12 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         "sudo kmwatch record -o boot.kmw -d 30",
         "sudo kmwatch record -o build.kmw --stacks sampled -- make -j8",
         "sudo kmwatch record -o night.kmw --max-size 2G --rotate",
+        "sudo kmwatch record --into s3://captures/km -d 60",
     ),
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Directory of the capture.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the capture.")
+@INTO
+@NAME
 @click.option("-d", "--duration", type=SECONDS, help="Stop after so many seconds; without it and CMD, on Ctrl-C.")
 @KINDS
 @click.option(
@@ -47,30 +54,47 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
 @click.option("--max-size", type=_Size(), metavar="SIZE", help="Stop at so many bytes on the disk: 500M, 2G.")
 @click.option("--rotate", is_flag=True, help="At --max-size drop the oldest events instead of stopping.")
 @click.option("--force", is_flag=True, help="Replace a capture that is there.")
+@click.option(
+    "--realtime/--no-realtime",
+    default=True,
+    show_default=True,
+    help="Read events in real time (SCHED_RR 1), or lose some where all CPUs are busy.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress line, no summary.")
 @click.pass_context
-def record(ctx: click.Context, /, output: Path, duration: float | None, kinds: str | None, **options: Any) -> None:
+def record(ctx: click.Context, /, duration: float | None, kinds: str | None, **options: Any) -> None:
     """Keep every single event in a capture, for a while or while a command runs.
 
-    Reports, `top`, `sql` and `info` then work on the capture, on any machine, without root.
+    Reports, `top`, `sql` and `info` then work on the capture, on any machine, without root. It goes to a directory, -o,
+    or to its place in a fleet, --into: behind a URL it is sent when it has ended.
     """
     from kmwatch.cli.keeping import record_running
+    from kmwatch.cli.targets import Target
 
-    record_running(output, ctx.meta["command"], duration, kinds, options)
+    target = Target(options["output"], options["root"], options["name"], options["force"])
+    record_running(target, ctx.meta["command"], duration, kinds, options)
 
 
-@cli.command(epilog=examples("kmwatch info boot.kmw", "kmwatch info boot.kmw --json"))
-@click.argument("capture", type=click.Path(path_type=Path))
+@cli.command(epilog=examples("kmwatch info boot.kmw", "kmwatch info boot.kmw --json", "kmwatch info /srv/captures"))
+@click.argument("capture")
 @JSON
-def info(capture: Path, as_json: bool) -> None:
-    """Say what a capture is: whose memory, when, how many events, and what is missing. Every file is checked."""
+def info(capture: str, as_json: bool) -> int:
+    """Say what a capture is: whose memory, when, how many events, and what is missing. Every file is checked.
+
+    Of a directory, a glob or a URL of many captures it says so in a line each, and their sum. Leaves with 4 where one
+    of them is unreadable.
+    """
     from kmwatch.capture.reader import Capture
+    from kmwatch.cli.several import show_info
     from kmwatch.views import captured
 
-    opened = Capture(capture)
+    if is_fleet(capture):
+        return show_info(capture, as_json)
+    opened = Capture(Path(capture))
     opened.check()
     data = captured.build(opened)
     emit(data, as_json, lambda console: captured.render(data, console))
+    return 0
 
 
 @cli.command(
@@ -78,28 +102,41 @@ def info(capture: Path, as_json: bool) -> None:
         'kmwatch sql boot.kmw "select site, count(*) from events where failed group by site order by 2 desc"',
         "kmwatch sql boot.kmw --csv \"from events where comm = 'nginx' limit 100\" > nginx.csv",
         'kmwatch sql boot.kmw "describe events"',
+        'kmwatch sql /srv/captures "select host, sum(allocated) from events where failed = false group by all"',
     )
 )
-@click.argument("capture", type=click.Path(path_type=Path))
+@click.argument("capture")
 @click.argument("query")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @JSON
-def sql(capture: Path, query: str, as_csv: bool, as_json: bool) -> None:
+def sql(capture: str, query: str, as_csv: bool, as_json: bool) -> int:
     """Ask a capture with SQL, as DuckDB understands it.
 
     The views are events, sites, stacks and tasks: `describe events` lists the columns, docs/capture-format.md explains
-    them.
+    them. Of a directory, a glob or a URL of many captures they have the rows of all, and the columns capture, host and
+    kernel besides. Leaves with 4 where one of them is unreadable.
     """
-    from rich.console import Console
-
     from kmwatch.capture.database import ask
     from kmwatch.capture.reader import Capture
-    from kmwatch.views import query as view
+    from kmwatch.cli.fleet import unread
+    from kmwatch.cli.several import asked
 
-    opened = Capture(capture)
+    if is_fleet(capture):
+        with asked(capture, query) as (answer, skipped):
+            _show(answer, as_csv, as_json)
+        return unread(skipped)
+    opened = Capture(Path(capture))
     opened.check()
     say(opened.doubts)
-    answer = ask(opened, query)
+    _show(ask(opened, query), as_csv, as_json)
+    return 0
+
+
+def _show(answer: "Answer", as_csv: bool, as_json: bool) -> None:
+    from rich.console import Console
+
+    from kmwatch.views import query as view
+
     if as_csv:
         view.write_csv(answer.columns, answer.rows, sys.stdout)
     elif as_json:

@@ -77,6 +77,7 @@ def check(ctx: click.Context, /, source: str, duration: float | None, **options:
     SOURCE is `live`, the directory of a capture, or a text of another tool. Leaves with 0 where the run keeps to the
     budget and with 1 where it does not; without a budget there may be no finding of severity error.
     """
+    from kmwatch.cli.fleet import unread_of
     from kmwatch.cli.gate import Gate
     from kmwatch.cli.sources import Part, open_source, refuse_live_only, whole_ledger
     from kmwatch.sources.workload import Workload
@@ -87,8 +88,9 @@ def check(ctx: click.Context, /, source: str, duration: float | None, **options:
     # First: a mistake in these files must not cost a test run.
     gate, thresholds = Gate(options), thresholds_of(options["config"])
     with Workload(command, duration or (None if command else 5.0)) as workload:
-        ledger = whole_ledger(open_source(source, Part(**part), 1.0, workload.finished), workload.start, thresholds)
-    return gate.pass_or_fail(ledger, source)
+        opened = open_source(source, Part(**part), 1.0, workload.finished)
+        ledger = whole_ledger(opened, workload.start, thresholds)
+    return gate.pass_or_fail(ledger, source) or unread_of(opened)
 
 
 @cli.command(

@@ -1,50 +1,70 @@
 """What `record` and `import` have in common: segments on their way from a recorder to a capture."""
 
 import time
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmwatch.cli.base import say
 
 if TYPE_CHECKING:
+    from kmwatch.capture.writer import Writer
+    from kmwatch.cli.targets import Target
     from kmwatch.sources.ring import RingRecorder
     from kmwatch.sources.text import Text
     from kmwatch.sources.workload import Workload
+    from kmwatch.views.progress import Progress
+
+_NO_REALTIME = "reading has to wait for its turn: where all CPUs are busy, events may be lost"
 
 
 def record_running(
-    output: Path, command: tuple[str, ...], duration: float | None, kinds: str | None, options: dict[str, Any]
+    target: "Target", command: tuple[str, ...], duration: float | None, kinds: str | None, options: dict[str, Any]
 ) -> None:
     """Record the running kernel until the time is up, the command has ended, the room is full, or Ctrl-C."""
-    from kmwatch.capture.store import refuse_target
     from kmwatch.schema import Stacks
     from kmwatch.sources.probes import parse_kinds
+    from kmwatch.sources.realtime import realtime
     from kmwatch.sources.ring import RingRecorder
     from kmwatch.sources.workload import Workload
-
-    chosen, stacks = parse_kinds(kinds), Stacks[options["stacks"].upper()]
-    refuse_target(output, force=options["force"])
-    with Workload(command, duration) as workload, RingRecorder(chosen, stacks, workload.finished) as recorder:
-        say(recorder.notes)
-        extra = {
-            "kinds": sorted(kind.name.lower() for kind in chosen),
-            "stacks": options["stacks"],
-            "command": list(command),
-            "monotonic": time.monotonic() - (time.time() - recorder.meta.start),
-            "formats": recorder.formats,
-        }
-        _record(recorder, workload, output, extra, options)
-
-
-def _record(
-    recorder: "RingRecorder", workload: "Workload", output: Path, extra: dict[str, Any], options: dict[str, Any]
-) -> None:
-    from kmwatch.capture.writer import Writer
     from kmwatch.views.progress import Progress
 
+    chosen, stacks = parse_kinds(kinds), Stacks[options["stacks"].upper()]
+    target.check()
+    progress = Progress(quiet=options["quiet"])
+    with Workload(command, duration) as workload:
+        recorder = RingRecorder(chosen, stacks, workload.finished)
+        # Not while events come in: a server may take its time.
+        destination = target.place(replace(recorder.meta, start=time.time()))
+        with destination, recorder:
+            say(recorder.notes)
+            extra = {
+                "kinds": sorted(kind.name.lower() for kind in chosen),
+                "stacks": options["stacks"],
+                "command": list(command),
+                "monotonic": time.monotonic() - (time.time() - recorder.meta.start),
+                "formats": recorder.formats,
+            }
+            writer = _writer(destination.directory, recorder, extra, options)
+            with realtime() if options["realtime"] else nullcontext("") as obstacle:
+                say([f"{_NO_REALTIME} ({obstacle})"] if obstacle else [])
+                _record(recorder, workload, writer, progress)
+    destination.deliver()
+    progress.close(writer.so_far(), destination.where)
+    if writer.error:
+        say([str(writer.error)])
+
+
+def _writer(directory: Path, recorder: "RingRecorder", extra: dict[str, Any], options: dict[str, Any]) -> "Writer":
+    from kmwatch.capture.writer import Writer
+
     bounds = {"force": options["force"], "rotate": options["rotate"], "most": options["max_size"]}
-    with Writer(output, recorder, extra, **bounds) as writer, Progress(quiet=options["quiet"]) as progress:
+    return Writer(directory, recorder, extra, **bounds)
+
+
+def _record(recorder: "RingRecorder", workload: "Workload", writer: "Writer", progress: "Progress") -> None:
+    with writer, progress:
         workload.start()
         for segment in recorder.segments():
             writer.write(segment)
@@ -52,9 +72,6 @@ def _record(
                 recorder.stop()
             progress.show({**writer.so_far(), "fill": recorder.take_fill()})
         writer.finish(workload.why(), {"lost_by_kind": recorder.unrecorded})
-        progress.close(writer.so_far(), str(output))
-        if writer.error:
-            say([str(writer.error)])
 
 
 def import_text(text: "Text", output: Path, *, force: bool, quiet: bool) -> None:

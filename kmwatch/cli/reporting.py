@@ -25,8 +25,9 @@ from kmwatch.cli.base import (
     say,
     thresholds_of,
 )
+from kmwatch.cli.fleet import ENGINES, engine_of, refuse_engine, show_survey, survey
 from kmwatch.cli.output import refuse_nowhere, write_whole
-from kmwatch.cli.sources import Detail, Part, open_source, refuse_live_only, whole_ledger
+from kmwatch.cli.sources import Detail, Part, is_fleet, open_source, refuse_live_only, whole_ledger
 from kmwatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,13 +46,15 @@ def slice_length(seconds: float | None) -> float:
 
 def _hold(source: str, outstanding: bool, sample: int | None) -> "Hold | None":
     """What to look at; None where what is held is not asked for."""
-    from kmwatch.sources.held import Hold as Chosen
-
     if sample is not None and not outstanding:
         raise UsageError("--sample goes with --outstanding: nothing else is sampled")
     if sample is not None and source != "live":
         raise UsageError(f"--sample goes with `live`: of {source} every object is known")
-    return Chosen(Chosen.bits if sample is None else sample, sure=True) if outstanding else None
+    if not outstanding:
+        return None
+    from kmwatch.sources.held import Hold as Chosen
+
+    return Chosen(Chosen.bits if sample is None else sample, sure=True)
 
 
 def _detail(source: str, html: Path | None, stacks: str | None, hold: "Hold | None") -> Detail:
@@ -73,6 +76,9 @@ def _detail(source: str, html: Path | None, stacks: str | None, hold: "Hold | No
         "sudo kmwatch report live -d 60 --outstanding --sample 1/64",
         "kmwatch report boot.kmw --from 12 --to 1m30 --by comm",
         "kmwatch report boot.kmw --site '\\[nvme\\]$' --cgroup docker",
+        "kmwatch report /srv/captures --by kernel",
+        "kmwatch report 's3://bucket/captures/host=web-*' --html fleet.html",
+        "kmwatch report /srv/captures --engine spark --master spark://head:7077",
     ),
 )
 @click.argument("source", default="live")
@@ -93,31 +99,41 @@ def _detail(source: str, html: Path | None, stacks: str | None, hold: "Hold | No
     "--outstanding", is_flag=True, help="Also what is held at the end, of what was allocated since the start."
 )
 @click.option("--sample", type=Sample(), help="Of `live`: look at one object of so many, 1/16 by default; 1 for all.")
+@click.option("--engine", type=click.Choice(ENGINES), help="What adds many captures up; duckdb by default.")
+@click.option("--master", metavar="URL", help="Of --engine spark: `spark://HOST:7077`, or local[4] for this machine.")
 @CONFIG
 @JSON
 @click.pass_context
 def report(
     ctx: click.Context, /, source: str, duration: float | None, outstanding: bool, sample: int | None, **options: Any
-) -> None:
+) -> int:
     """Watch for a while, or while a command runs, and report; or report on what was recorded.
 
     SOURCE is `live`, the directory of a capture, or a text of another tool (see `kmwatch import`). With -- CMD the
     command's own output comes as usual, and the report after it. With --html the report is a page for a browser, in one
     file that needs nothing else.
+
+    A directory, a glob or a URL of many captures is a fleet: it is told how many hosts have each finding, which differ
+    from the rest, what changed between kernels, and where to look first. Leaves with 4 where one of them is unreadable.
     """
     from kmwatch.sources.workload import Workload
 
-    config, rows, as_json, html, stacks = (
-        options.pop(name) for name in ("config", "rows", "as_json", "html", "stacks")
+    config, rows, as_json, html, stacks, engine, master = (
+        options.pop(name) for name in ("config", "rows", "as_json", "html", "stacks", "engine", "master")
     )
     command, thresholds = ctx.meta["command"], thresholds_of(config)
     refuse_live_only(source, command, duration)
     refuse_nowhere(html)
+    part = Part(**options)
+    refuse_engine(source, engine, master, part, outstanding=outstanding)
+    if is_fleet(source):
+        hold = _hold(source, outstanding, sample)
+        data = survey(source, part, Detail(hold), engine_of(engine, master), thresholds)
+        return show_survey(data, html, as_json, rows, _how())
     detail = _detail(source, html, stacks, _hold(source, outstanding, sample))
     seconds = duration or (None if command else _SECONDS)
     interval = slice_length(seconds) if html else 1.0
     with Workload(command, seconds) as workload:
-        part = Part(**options)
         opened = open_source(source, part, interval, workload.finished, detail)
         ledger = whole_ledger(opened, workload.start, thresholds, sliced=detail.sliced)
     found = _Found(ledger, part.by)
@@ -125,6 +141,12 @@ def report(
         found.write_page(html)
     if as_json or not html:
         show_report(found.report(), as_json, rows)
+    return 0
+
+
+def _how() -> dict[str, Any]:
+    """How a page is made."""
+    return {"command": shlex.join(["kmwatch", *sys.argv[1:]]), "made": time.time()}
 
 
 @dataclass
@@ -149,8 +171,7 @@ class _Found:
         """As a page, with how it was made."""
         from kmwatch.views import page
 
-        how = {"command": shlex.join(["kmwatch", *sys.argv[1:]]), "made": time.time()}
-        text = page.render(page.build(self.ledger, self._findings, how)).encode()
+        text = page.render(page.build(self.ledger, self._findings, _how())).encode()
         write_whole(path, text)
         say([f"wrote {path}, {len(text) / 1e6:.1f} MB: open it in a browser"])
 

@@ -3,6 +3,7 @@
 import atexit
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from shutil import rmtree
@@ -15,6 +16,7 @@ from kmwatch.errors import UsageError
 if TYPE_CHECKING:
     from kmwatch.batch import Task
     from kmwatch.ledger import Ledger
+    from kmwatch.sources.fleet.engine import Engine
     from kmwatch.sources.held import Hold
     from kmwatch.thresholds import Thresholds
 
@@ -87,10 +89,38 @@ def open_source(
         live = LiveSource(parse_kinds(part.kinds), interval, until, hold=detail.hold, stacks=stacks)
         say(live.notes)
         return live
+    if is_fleet(source):
+        return open_fleet(source, part, detail)
     path = Path(source)
     if not path.exists():
-        raise UsageError(f"there is no {source}: SOURCE is `live`, the directory of a capture, or a text to import")
+        raise UsageError(f"there is no {source}: SOURCE is `live`, captures by their directory, or a text to import")
     return open_capture(path if path.is_dir() else _imported(path), part, detail)
+
+
+def is_fleet(source: str) -> bool:
+    """Whether a source is many captures; `live` starts without looking."""
+    if source == "live":
+        return False
+    from kmwatch.fleet import layout
+
+    return layout.is_fleet(source)
+
+
+def open_fleet(source: str, part: Part, detail: Detail = Detail(), engine: "Engine | None" = None) -> Any:  # frozen
+    """All captures of a fleet, or the parts of them that are wanted, not yet entered; added up by DuckDB by default."""
+    from kmwatch.fleet.layout import find
+    from kmwatch.sources.fleet import FleetSource
+    from kmwatch.sources.fleet.engine import DuckDB
+
+    if detail.sliced:
+        refuse_fleet(source)
+    return FleetSource(find(source), partial(open_capture, part=part, detail=detail), engine or DuckDB(), part.by)
+
+
+def refuse_fleet(source: str) -> None:
+    """Raise UsageError for many captures, where time is to be shown."""
+    if is_fleet(source):
+        raise UsageError(f"{source} has many captures, which have no time line in common: name one of them")
 
 
 def _imported(file: Path) -> Path:
@@ -110,7 +140,7 @@ def _imported(file: Path) -> Path:
 
 def open_capture(path: Path, part: Part, detail: Detail = Detail()) -> Any:  # frozen
     """A capture, or the part of it that is wanted, not yet entered."""
-    from kmwatch.capture.folding import Choice, matching
+    from kmwatch.capture.choosing import Choice, matching
     from kmwatch.sources.capture import CaptureSource
     from kmwatch.sources.probes import parse_kinds
     from kmwatch.timeline import SLICES

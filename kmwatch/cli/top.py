@@ -8,7 +8,7 @@ import click
 
 from kmwatch.cli.base import CONFIG, KINDS, SECONDS, cli, examples, thresholds_of
 from kmwatch.cli.reporting import report_of, show_report
-from kmwatch.cli.sources import Detail, Part, ledgers, open_source, refuse_live_only
+from kmwatch.cli.sources import Detail, Part, ledgers, open_source, refuse_fleet, refuse_live_only
 from kmwatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def top(
         )
     if source != "live":
         refuse_live_only(source, (), duration)
+        if not shown["once"]:
+            refuse_fleet(source)
         # Text and JSON show no stacks.
         detail = Detail() if shown["once"] or shown["as_json"] else Detail(stacks="sampled")
         _replay(open_source(source, Part(kinds), detail=detail), speed, **shown)

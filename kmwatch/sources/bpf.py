@@ -95,10 +95,7 @@ class Programs:
         self._links: dict[Attachment, list[int]] = {}
         self._programs: dict[Attachment, dict[str, int]] = {}
         self._maps: dict[str, int] = {}
-        firsts = (each for each in attachments if not each.again)
-        # RAW and TRACEPOINT of bpf/compat.h, KPROBE and FENTRY of bpf/functions.h.
-        switches = {each.probe.define: each.way + 1 for each in firsts}
-        flags = [f"-D{name}={value:#x}" for name, value in {**defines, **switches}.items()]
+        flags = flags_for(attachments, defines)
         key, place = key_of(source, flags, _formats(attachments)), kept_code.directory()
         compiled = _kept(key, place)
         made = compiled or compile_file(source, flags)
@@ -243,6 +240,14 @@ class Programs:
         """By program: nanoseconds run and runs, while statistics are on."""
         programs = (pair for programs in self._programs.values() for pair in programs.items())
         return {name: _cost(program)[:2] for name, program in programs}
+
+
+def flags_for(attachments: tuple[Attachment, ...], defines: dict[str, int]) -> list[str]:
+    """What the compiler is told: which programs to make, in which way, and constants by name."""
+    firsts = (each for each in attachments if not each.again)
+    # RAW and TRACEPOINT of bpf/compat.h, KPROBE and FENTRY of bpf/functions.h.
+    switches = {each.probe.define: each.way + 1 for each in firsts}
+    return [f"-D{name}={value:#x}" for name, value in {**defines, **switches}.items()]
 
 
 def _cost(program: int) -> tuple[int, int, int]:

@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from kmwatch.batch import ROW, STACKED, Batch, Cost, Rows, Trust
-from kmwatch.capture.folding import ALWAYS, Choice, Folder
+from kmwatch.capture.choosing import Choice
+from kmwatch.capture.folding import ALWAYS, Folder
 from kmwatch.capture.reader import Capture, SegmentFile
 from kmwatch.demand import Demand
 from kmwatch.errors import UsageError
@@ -21,6 +22,10 @@ from kmwatch.schema import Kind
 _AT_ONCE = 1 << 24  # events folded in one query
 _FILES = 256
 _FOREVER = 1e9  # seconds
+
+
+class OutsideError(UsageError):
+    """A capture has nothing in the span that is asked for."""
 
 
 class CaptureSource:
@@ -33,7 +38,7 @@ class CaptureSource:
         stacks: whether batches tell the stacks of their events.
         slices: into how many spans of equal length batches are split, at least; 0 for as few batches as can be.
 
-    Raises BadInputError where it is no capture.
+    choice: which events. Raises BadInputError where it is no capture.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class CaptureSource:
         self.capture = Capture(path)
         self.meta = self.capture.meta
         self.notes: list[str] = []
-        self._choice, self._outstanding = choice or Choice(), outstanding
+        self.choice, self._outstanding = choice or Choice(), outstanding
         self._stacks, self._slices = stacks, slices
         self._unreleased = without_releases(_recorded(self.capture)) if outstanding else frozenset()
         if self._unreleased:
@@ -58,7 +63,7 @@ class CaptureSource:
         self._stopped = False
 
     def __enter__(self) -> Self:
-        self._folder = Folder(self.meta, self.capture.keys, self._choice)
+        self._folder = Folder(self.meta, self.capture.keys, self.choice)
         return self
 
     def __exit__(
@@ -67,14 +72,14 @@ class CaptureSource:
         self._folder.close()
 
     def limit(self, begin: float | None, end: float | None) -> None:
-        """Give only what lies between, in seconds since the start of the capture; UsageError where that is nothing."""
+        """Give only what lies between, in seconds since the start of the capture; OutsideError for nothing."""
         if begin is None and end is None:
             return
         first = min((segment.start for segment in self.capture.segments), default=0.0)
         last = self.capture.seconds
         begin, end = begin or 0.0, last if end is None else end
         if not max(begin, first) < min(end, last):
-            raise UsageError(f"nothing from {begin:g} s to {end:g} s: it has {first:.1f} s to {last:.1f} s")
+            raise OutsideError(f"nothing from {begin:g} s to {end:g} s: it has {first:.1f} s to {last:.1f} s")
         # Where it is not cut, what came shortly before the start or after the end belongs to it.
         self._span = begin if begin > first else -_FOREVER, end if end < last else _FOREVER
 
@@ -109,7 +114,11 @@ class CaptureSource:
         rows, _ = self._folder.fold(part.files, part.first, part.last, events=part.events)
         return Batch(rows, part.start, part.seconds, part.trust, part.cost, stacked=self._stacked(part))
 
-    def _stacked(self, part: "_Part") -> Rows:
+    def whole(self) -> "Part":
+        """All that is wanted of it, in one part."""
+        return self._part(tuple(self.capture.segments), self._span)
+
+    def _stacked(self, part: "Part") -> Rows:
         if not self._stacks:
             return np.zeros(0, STACKED)
         return self._folder.stacks(part.files, part.first, part.last, events=part.events)
@@ -144,7 +153,7 @@ class CaptureSource:
 
     def _held(self) -> Batch:
         """What is held at the end of the span, of what was allocated in it; objects are followed from file to file."""
-        part = self._part(tuple(self.capture.segments), self._span)
+        part = self.whole()
         last = min(part.last, round(self.capture.seconds * 1e9))
         held = self._folder.held(part.files, part.first, part.last, events=part.events, at=last)
         followed = ~np.isin(held.rows["kind"], list(self._unreleased))
@@ -159,24 +168,26 @@ class CaptureSource:
                 taken.append(waiting.popleft())
             yield tuple(taken)
 
-    def _part(self, segments: tuple[SegmentFile, ...], span: tuple[float, float] | None) -> "_Part":
+    def _part(self, segments: tuple[SegmentFile, ...], span: tuple[float, float] | None) -> "Part":
         trust, cost, files, events = Trust(), Cost(), [], 0
         whole = min((each.start for each in segments), default=0.0), max(map(_end, segments), default=0.0)
         begin, end = span or whole
         first, last = (round(begin * 1e9), round(end * 1e9)) if span else ALWAYS
+        wanted = [each for each in segments if each.path and each.events and each.first < last and first <= each.last]
+        self.capture.look_at(wanted)
         for segment in segments:
             touched = segment.start < end and begin < segment.start + segment.seconds
             if touched or not span:
                 trust.add(segment.trust)
                 cost = Cost(cost.kernel + segment.cost.kernel, cost.own + segment.cost.own)
-            if segment.path and segment.events and segment.first < last and first <= segment.last:
-                if self.capture.is_whole(segment):
-                    files.append(segment.path)
-                    events += segment.events
-                else:
-                    trust.lost += segment.events
+        for segment in wanted:
+            if segment.path and self.capture.is_whole(segment):
+                files.append(segment.path)
+                events += segment.events
+            else:
+                trust.lost += segment.events
         begin, end = max(begin, whole[0]), min(end, whole[1])
-        return _Part(files, events, first, last, self.meta.start + begin, max(end - begin, 0.0), trust, cost)
+        return Part(files, events, first, last, self.meta.start + begin, max(end - begin, 0.0), trust, cost)
 
 
 def _recorded(capture: Capture) -> frozenset[Kind]:
@@ -194,7 +205,7 @@ def _end(segment: SegmentFile) -> float:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Files to fold and how many events they have; the span in nanoseconds; the rest as in Batch."""
 
     files: list[Path]

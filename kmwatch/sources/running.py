@@ -18,7 +18,7 @@ import numpy as np
 from kmwatch import schema
 from kmwatch.batch import Cache, Host, Meta, Trust
 from kmwatch.errors import NotPossibleError
-from kmwatch.kernel import abilities, slab, symbols, tracefs, zones
+from kmwatch.kernel import abilities, modules, slab, symbols, tracefs, zones
 from kmwatch.kernel.gfp import GfpTable
 from kmwatch.kernel.kept import Kept
 from kmwatch.kernel.symbols import UNKNOWN, Symbols
@@ -72,6 +72,7 @@ class RunningKernel:
         names = {zone.index: zone.name for zone in self._zones}
         zone_names = tuple(names.get(index, "") for index in range(max(names, default=-1) + 1))
         self.meta = Meta(_host(), gfp, slab.running_limits(), zone_names, self.plan.status, self.plan.context)
+        self.meta.modules = modules.versions()
         self.cpus = possible_cpus()
         self._programs: Programs | None = None
         self._free_lists: FreeLists | None = None

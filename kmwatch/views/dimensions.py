@@ -19,6 +19,8 @@ _NAMES: dict[str, tuple[str, Callable[[Meta, int], str]]] = {
     "context": ("context", lambda _, number: contexts.name(number)),
     "comm": ("task", lambda meta, number: meta.tasks.get(number, NO_TASK).comm),
     "cgroup": ("task", lambda meta, number: meta.tasks.get(number, NO_TASK).cgroup or "unknown"),
+    "host": ("task", lambda meta, number: meta.tasks.get(number, NO_TASK).host or meta.host.hostname),
+    "kernel": ("task", lambda meta, number: meta.tasks.get(number, NO_TASK).kernel or meta.host.kernel),
 }
 NAMES = tuple(_NAMES)
 """What allocations can be grouped by."""

@@ -13,19 +13,24 @@ from kmwatch.views import outstanding
 
 _WIDE, _NUMBERS = 110, 32  # columns from which there is room for flags and context; what the numbers take
 _MOMENT = 0.1  # seconds
-_SEVERITY = {"error": "bold red", "warning": "yellow", "notice": "cyan"}
+SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "notice": "cyan"}
 
 
 def render(data: dict[str, Any], console: Console, top: int = 20) -> None:
     """Print a report (`kmwatch.views.report.build`): a summary, the `top` sites, what is held, all findings."""
     _summary(data, console)
+    show_rows(data, console, top)
+    if data["outstanding"]:
+        outstanding.render(data["outstanding"], console)
+    _findings(data, console)
+
+
+def show_rows(data: dict[str, Any], console: Console, top: int) -> None:
+    """Print the first groups of a report, or its first sites where it has no groups."""
     if data["by"]:
         _groups(data, console, top)
     else:
         _sites(data, console, top)
-    if data["outstanding"]:
-        outstanding.render(data["outstanding"], console)
-    _findings(data, console)
 
 
 def _summary(data: dict[str, Any], console: Console) -> None:
@@ -132,7 +137,7 @@ def _findings(data: dict[str, Any], console: Console) -> None:
         return
     for each in data["findings"]:
         head = Text.assemble(
-            (f"{each['severity']:<8}", _SEVERITY[each["severity"]]), (each["rule"], "bold"), f" {each['name']}  ",
+            (f"{each['severity']:<8}", SEVERITY_STYLES[each["severity"]]), (each["rule"], "bold"), f" {each['name']}  ",
             (printable(each["site"]), "bold"), (_confidence(each), "dim"),
         )  # fmt: skip
         console.print(head)

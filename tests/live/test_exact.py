@@ -1,7 +1,7 @@
 """Exact counts: a workload does a prime number of allocations of a known size, and the report has exactly those.
 
 Other programs run meanwhile. So each test looks at functions that hardly anybody else calls, and where somebody might,
-at a size class of its own: 128 and 2048, where benchmarks/pair_cost.c works, are left to it.
+at a size class of its own: 128 and 2048, where benchmarks/operations.c works, are left to it.
 """
 
 from collections import Counter

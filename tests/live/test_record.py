@@ -1,9 +1,11 @@
 """Recordings: the same run live and recorded gives the same ledger; a recording that is killed keeps what it had."""
 
 import itertools
+import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -201,3 +203,17 @@ def test_a_signal_ends_a_recording_in_order(tmp_path: Path, number: signal.Signa
     assert capture.end
     assert capture.end["reason"] == "interrupted"
     assert f"kmwatch report {directory}" in said
+
+
+@pytest.mark.parametrize(("option", "policies"), [("--realtime", ["2", "0"]), ("--no-realtime", ["0", "0"])])
+def test_it_reads_in_real_time_and_the_command_runs_as_ever(tmp_path: Path, option: str, policies: list[str]) -> None:
+    ask = f"import os; [print(os.sched_getscheduler(of) & ~{os.SCHED_RESET_ON_FORK:#x}) for of in (os.getppid(), 0)]"
+    # The command begins before the reading: it asks once the first events are written.
+    command = (
+        f"while ! ls {tmp_path}/c.kmw/*00001* >/dev/null 2>&1; do sleep 0.05; done; exec {sys.executable} -c '{ask}'"
+    )
+    run = [*KMWATCH, "record", "-q", "-o", str(tmp_path / "c.kmw"), option, "--", "sh", "-c", command]
+
+    told = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, **environment()).stdout
+
+    assert told.split() == policies

@@ -5,6 +5,7 @@
 Segment n has the events from second n to second n + 1.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kmwatch.batch import KEY, Cache, Cost, Meta, Rows, Task, Trust
+from kmwatch.capture import journal
+from kmwatch.capture.journal import Entry
+from kmwatch.capture.layout import JOURNAL
 from kmwatch.capture.writer import Writer
 from kmwatch.events import COLUMNS, KEY_TYPE, Segment, empty_columns
 from kmwatch.kernel.symbols import Site
@@ -165,3 +169,21 @@ def small_segments() -> list[list[Event]]:
 def small_capture(directory: Path, **changes: Any) -> Path:
     """The capture of small_segments(); `changes` as write_capture() takes them."""
     return write_capture(directory, small_segments(), **changes)
+
+
+def entries(directory: Path) -> list[Entry]:
+    """What the journal of a capture tells."""
+    return list(journal.read(directory).entries)
+
+
+def write_journal(directory: Path, told: list[Entry]) -> None:
+    """The journal anew, with the checksums of these lines."""
+    (directory / JOURNAL).write_bytes(b"".join(map(journal._line, told)))
+
+
+def tell(directory: Path, name: str) -> None:
+    """Let the journal have the digest that a file has now."""
+    digest = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+    write_journal(
+        directory, [{**each, "sha256": digest} if each.get("file") == name else each for each in entries(directory)]
+    )

@@ -7,7 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from kmwatch.capture.folding import Choice
+from kmwatch.capture import engine
+from kmwatch.capture.choosing import Choice
 from kmwatch.capture.reader import Capture
 from kmwatch.ledger import Ledger
 from kmwatch.sources.capture import CaptureSource
@@ -18,7 +19,9 @@ def one_database() -> Iterator[None]:
     """DuckDB started once: a capture does it twice, and for a small one that takes longer than all the rest."""
     with duckdb.connect(":memory:", config={"threads": 1}) as database, pytest.MonkeyPatch.context() as patch:
         patch.setattr(duckdb, "connect", lambda *_, **__: database.cursor())
+        engine._instance.cache_clear()
         yield
+    engine._instance.cache_clear()
 
 
 def folded(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kmwatch.batch import KEY, ROW, Cache, Task
-from kmwatch.capture.folding import Choice, matching
+from kmwatch.capture.choosing import Choice, matching
 from kmwatch.errors import UsageError
 from kmwatch.ledger import Ledger
 from kmwatch.schema import Context, Kind, Via

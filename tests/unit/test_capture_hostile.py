@@ -1,6 +1,5 @@
 """Captures that someone made up, every digest right: none ends in a traceback, and no other file is opened."""
 
-import hashlib
 import json
 import os
 import re
@@ -13,13 +12,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from kmwatch.capture import journal
-from kmwatch.capture.journal import Entry
 from kmwatch.capture.layout import JOURNAL, META, TABLES
 from kmwatch.errors import BadInputError
 from kmwatch.rules import judge
 from kmwatch.views.report import build
-from tests.unit.captures import small_capture
+from tests.unit.captures import entries, small_capture, tell, write_journal
 from tests.unit.folded import folded, one_database
 
 SEGMENT = "events-00002.parquet"
@@ -41,23 +38,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def capture(whole: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return shutil.copytree(whole, tmp_path / "a.kmw")
-
-
-def entries(directory: Path) -> list[Entry]:
-    return list(journal.read(directory).entries)
-
-
-def write_journal(directory: Path, told: list[Entry]) -> None:
-    """The journal anew, with the checksums of these lines."""
-    (directory / JOURNAL).write_bytes(b"".join(map(journal._line, told)))
-
-
-def tell(directory: Path, name: str) -> None:
-    """Let the journal have the digest that a file has now."""
-    digest = hashlib.sha256((directory / name).read_bytes()).hexdigest()
-    write_journal(
-        directory, [{**each, "sha256": digest} if each.get("file") == name else each for each in entries(directory)]
-    )
 
 
 def outcome(directory: Path) -> str:

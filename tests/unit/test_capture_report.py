@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from kmwatch.capture.folding import Choice
+from kmwatch.capture.choosing import Choice
+from kmwatch.capture.folding import Folder
 from kmwatch.cli import cli, reporting
 from kmwatch.cli.base import DIMENSIONS
 from kmwatch.errors import KmwatchError, UsageError
@@ -105,6 +106,7 @@ _KMALLOC, _BIG, _DENTRY, _VMALLOC, _PAGES = (
     (1, 8192, 8192),
     (2, 8192, 8192),
 )
+HOST = rows.meta().host
 GROUPS: dict[str, dict[str, list[tuple[int, int, int]]]] = {
     "site": {
         "module_alloc+0x9 [wifi]": [_VMALLOC],
@@ -125,8 +127,10 @@ GROUPS: dict[str, dict[str, list[tuple[int, int, int]]]] = {
         "unknown": [],
     },
     "cgroup": {"/user.slice": [_KMALLOC], "unknown": [_BIG, _DENTRY, _VMALLOC, _PAGES]},
+    "host": {HOST.hostname: [_KMALLOC, _BIG, _DENTRY, _VMALLOC, _PAGES]},
+    "kernel": {HOST.kernel: [_KMALLOC, _BIG, _DENTRY, _VMALLOC, _PAGES]},
 }
-FAILED = {"probe+0x9 [wifi]", "wifi", "GFP_ATOMIC", "process", "unknown"}
+FAILED = {"probe+0x9 [wifi]", "wifi", "GFP_ATOMIC", "process", "unknown", HOST.hostname, HOST.kernel}
 """Where the one failure is counted: 4096 << 3 bytes that were not had."""
 
 
@@ -228,3 +232,10 @@ def test_a_page_that_can_go_nowhere_is_refused_before_anything_is_watched(
     assert isinstance(result.exception, UsageError)
     assert "make that directory first" in str(result.exception)
     assert opened == []
+
+
+def test_what_adding_up_does_not_need_is_not_read(capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = report(capture)["sites"]
+    monkeypatch.setattr(Folder, "_usable", lambda _: pytest.fail("times and tasks were read"))
+
+    assert report(capture)["sites"] == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kmwatch.batch import Trust
-from kmwatch.capture.folding import Choice
+from kmwatch.capture.choosing import Choice
 from kmwatch.ledger import Ledger
 from kmwatch.profile import profile
 from kmwatch.sources.capture import CaptureSource

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kmwatch.capture.choosing import Choice
 from kmwatch.capture.database import ask
-from kmwatch.capture.folding import Choice
 from kmwatch.capture.layout import SAMPLE
 from kmwatch.capture.reader import Capture
 from kmwatch.demand import LARGEST, Array, Demand, by_eighths, requests

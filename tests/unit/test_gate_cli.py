@@ -63,7 +63,7 @@ def answer(*arguments: str | Path) -> dict[str, Any]:
         ([FIRES, "--module", ""], 2),
         (["no-such.kmw"], 2),
         ([], 2),
-        ([str(GOLDEN)], 4),
+        ([str(TEXTS)], 4),
     ],
 )
 def test_the_exit_code_says_it(arguments: list[str], expected: int) -> None:
@@ -208,7 +208,7 @@ def test_what_changed_is_told_both_ways() -> None:
         ([FIRES, "live"], 2),
         ([FIRES], 2),
         ([FIRES, "no-such.kmw"], 2),
-        ([FIRES, str(GOLDEN)], 4),
+        ([FIRES, str(TEXTS)], 4),
     ],
 )
 def test_a_comparison_has_its_exit_code(arguments: list[str], expected: int) -> None:

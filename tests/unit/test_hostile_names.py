@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -38,9 +39,8 @@ from kmwatch.views.top.catalog import VIEWS
 from kmwatch.views.top.catalog import build as rows_of
 from kmwatch.views.top.feed import Feed
 from tests.unit import hostile
-from tests.unit.captures import START
+from tests.unit.captures import START, tell
 from tests.unit.folded import folded
-from tests.unit.test_capture_hostile import tell
 
 NAMES = set(hostile.NAMES.values())
 ALLOCATIONS, FAILURES = (hostile.COUNT + 1) * len(NAMES) * hostile.SECONDS, len(NAMES) * hostile.SECONDS
@@ -100,6 +100,19 @@ def test_no_name_steers_a_terminal(recorded: Path, arguments: list[str]) -> None
 
     assert steering(shown) == set()
     assert len(shown) > 200
+
+
+def test_no_name_of_a_fleet_steers_a_terminal_or_leaves_its_place_on_the_page(recorded: Path, tmp_path: Path) -> None:
+    for host in ("a", "b"):
+        copytree(recorded, tmp_path / "fleet" / f"host={host}" / "boot")
+    page = tmp_path / "page.html"
+    shown = said("report", tmp_path / "fleet", "--top", "500")
+    said("report", tmp_path / "fleet", "--html", page)
+
+    assert steering(shown) | steering(page.read_text()) == set()
+    assert {name for name in missing(shown) if len(name) < 30} == set()  # tables cut long ones
+    assert "<script" not in page.read_text()
+    assert "<img" not in page.read_text()
 
 
 @pytest.mark.parametrize("command", ["report", "check"])

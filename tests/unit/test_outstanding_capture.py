@@ -10,7 +10,7 @@ import pytest
 
 from kmwatch.batch import Cache, Rows
 from kmwatch.capture import folding
-from kmwatch.capture.folding import Choice
+from kmwatch.capture.choosing import Choice
 from kmwatch.held import BUCKETS, Held, bucket_of
 from kmwatch.ledger import ALLOCATIONS, ELSEWHERE, FREES, Ledger
 from kmwatch.schema import Kind, Via

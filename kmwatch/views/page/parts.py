@@ -33,7 +33,7 @@ def text(value: object) -> str:
 
 def title(data: dict[str, Any]) -> str:
     """The title of the window."""
-    return f"kmwatch: {text(data['report']['host']['hostname'])}, {text(_when(data['report']['span']['start']))}"
+    return f"kmwatch: {text(data['report']['host']['hostname'])}, {text(when(data['report']['span']['start']))}"
 
 
 def verdict(data: dict[str, Any]) -> str:
@@ -52,7 +52,7 @@ def verdict(data: dict[str, Any]) -> str:
     facts = {
         "Host": f"{host['hostname']}, {host['cpus']} CPU{'s' if host['cpus'] != 1 else ''}",
         "Kernel": host["kernel"],
-        "Span": f"{_when(span['start'])}, {seconds(took)}",
+        "Span": f"{when(span['start'])}, {seconds(took)}",
         "Events": number(report["trust"]["events"]),
     }
     shown = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
@@ -206,7 +206,7 @@ def how(data: dict[str, Any], libraries: list[str], licences: str) -> str:
     facts = {
         "Command": f"<code>{text(made['command'])}</code>",
         "kmwatch": text(data["report"]["kmwatch"]),
-        "Made": text(_when(made["made"])),
+        "Made": text(when(made["made"])),
         "Form of the data": text(data["report"]["schema"]),
         "Cost": text(spent),
     }
@@ -218,7 +218,8 @@ def how(data: dict[str, Any], libraries: list[str], licences: str) -> str:
     )
 
 
-def _when(start: float) -> str:
+def when(start: float) -> str:
+    """A time in seconds since the epoch as people write it; 0 is none."""
     if not start:
         return "time unknown"
     try:
