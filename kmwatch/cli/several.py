@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kmwatch.cli.base import emit, say
@@ -42,6 +43,7 @@ def asked(source: str, query: str) -> "Iterator[tuple[Answer, Skipped]]":
     """
     from kmwatch.capture.database import Database
     from kmwatch.fleet.layout import find
+    from kmwatch.fleet.staging import reason
 
     places, skipped, doubts = find(source), Skipped(), list[str]()
     # All would have been fetched for nothing.
@@ -53,7 +55,7 @@ def asked(source: str, query: str) -> "Iterator[tuple[Answer, Skipped]]":
                 try:
                     database.add(capture, place.name)
                 except BadInputError as error:
-                    skipped.append((place.name, str(error)))
+                    skipped.append((place.name, reason(error, place, capture.directory)))
                 doubts += [printable(f"{place.name}: {doubt}") for doubt in capture.doubts]
         if len(skipped) == len(places):
             raise BadInputError(printable(f"none of {len(places):,} captures can be read: {': '.join(skipped[0])}"))
@@ -65,14 +67,16 @@ def asked(source: str, query: str) -> "Iterator[tuple[Answer, Skipped]]":
 def _opened(place: "Place", staging: ExitStack, skipped: Skipped) -> "Capture | None":
     """A capture, of which every file was looked at; None, and a reason more, for one that cannot be read."""
     from kmwatch.capture.reader import Capture
-    from kmwatch.fleet.staging import staged
+    from kmwatch.fleet.staging import reason, staged
     from kmwatch.sources.fleet.engine import hosted
 
+    directory = Path(place.url)  # until there is a copy
     try:
-        capture = Capture(staging.enter_context(staged(place)))
+        directory = staging.enter_context(staged(place))
+        capture = Capture(directory)
         capture.check()
     except (BadInputError, NotPossibleError) as error:
-        skipped.append((place.name, str(error)))
+        skipped.append((place.name, reason(error, place, directory)))
         return None
     hosted(capture.meta, place)
     return capture

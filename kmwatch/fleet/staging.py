@@ -10,7 +10,7 @@ from typing import Any
 
 from kmwatch.capture.layout import JOURNAL, META, TABLES, is_plain, segment_number
 from kmwatch.capture.store import refuse_target
-from kmwatch.errors import BadInputError, NotPossibleError, UsageError
+from kmwatch.errors import BadInputError, KmwatchError, NotPossibleError, UsageError
 from kmwatch.fleet.layout import Place
 from kmwatch.fleet.remote import asking, is_url, opened
 from kmwatch.units import printable, size
@@ -21,9 +21,10 @@ _PART = 1 << 20  # bytes that are in memory at a time
 
 
 @contextmanager
-def staged(place: Place) -> Iterator[Path]:
+def staged(place: Place, *, events: bool = True) -> Iterator[Path]:
     """A directory of this machine with a capture: itself where it is local, else a copy that is gone afterwards.
 
+    Without `events` their files are empty in a copy: so it is seen which there are.
     Raises BadInputError for a capture that is too large to be fetched, NotPossibleError where it cannot be had.
     """
     if not is_url(place.url):
@@ -32,17 +33,25 @@ def staged(place: Place) -> Iterator[Path]:
     storage, path = opened(place.url)
     with TemporaryDirectory(prefix="kmwatch-") as directory:
         with asking(place.url, "fetch"):
-            _fetch(storage, path, Path(directory), printable(place.url)[:200])
+            _fetch(storage, path, Path(directory), printable(place.url)[:200], events=events)
         yield Path(directory)
 
 
-def _fetch(storage: Any, path: str, directory: Path, where: str) -> None:
+def reason(error: KmwatchError, place: Place, directory: Path) -> str:
+    """What is wrong with a capture, by where it lies: a directory that it was copied to is soon gone."""
+    return str(error).replace(str(directory), place.url)
+
+
+def _fetch(storage: Any, path: str, directory: Path, where: str, *, events: bool) -> None:
     """Copy the files of a capture, and nothing else: their names are ours, wherever a listing would lead."""
     listed = {str(each["name"]).rpartition("/")[2]: each for each in storage.ls(path, detail=True)}
     files = {name: int(each["size"] or 0) for name, each in listed.items() if each["type"] == "file" and _is_ours(name)}
     whole = sum(files.values())
     if whole > LARGEST:
         raise BadInputError(f"{where} has {size(whole)}, at most {size(LARGEST)} are fetched: copy it here by hand")
+    for name in [] if events else [each for each in files if segment_number(each) is not None]:
+        whole -= files.pop(name)
+        (directory / name).touch()
     if whole > (free := shutil.disk_usage(directory).free):
         raise NotPossibleError(f"{where} has {size(whole)}, {gettempdir()} has room for {size(free)}: set TMPDIR")
     for name, length in files.items():

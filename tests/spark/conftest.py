@@ -28,7 +28,7 @@ class Told(NamedTuple):
 class Fleet(NamedTuple):
     """Where it is, what was planted in it, and the name of the capture that is corrupt."""
 
-    root: Path
+    root: Path | str
     planted: dict[str, Any]
     corrupt: str
 
@@ -42,9 +42,9 @@ def ended(process: "subprocess.Popen[str]") -> Told:
     return Told(process.returncode, json.loads(out), warnings)
 
 
-def started(fleet: Fleet, *options: str) -> "subprocess.Popen[str]":
-    """A report in a process of its own, as Spark needs one for each kind of cluster."""
-    environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+def started(fleet: Fleet, *options: str, **more: str) -> "subprocess.Popen[str]":
+    """A report in a process of its own, as Spark needs one for each kind of cluster; more: of its environment."""
+    environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", **more}
     return subprocess.Popen(
         command(fleet, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )

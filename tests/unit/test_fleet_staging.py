@@ -162,6 +162,28 @@ def test_only_files_of_a_capture_are_fetched(tmp_path: Path, root: str, aside: P
     assert list(aside.iterdir()) == []
 
 
+def test_without_events_there_are_names_of_their_files(tmp_path: Path, root: str, aside: Path) -> None:
+    capture = small_capture(tmp_path / "a.kmw")
+    upload(capture, f"{root}/{PLACE}")
+    with staged(place_of(root), events=False) as directory:
+        copied = contents(directory)
+    wanted = {name: b"" if name.startswith("events-") else data for name, data in contents(capture).items()}
+
+    assert copied == wanted
+    assert list(aside.iterdir()) == []
+
+
+def test_what_is_wrong_is_told_of_the_place_and_not_of_a_copy(tmp_path: Path, root: str) -> None:
+    capture = small_capture(tmp_path / "a.kmw")
+    (capture / "keys.parquet").write_bytes(b"x")
+    upload(capture, f"{root}/{PLACE}")
+
+    for command in (["info"], ["sql", "select 1"], ["report"]):
+        ran = CliRunner().invoke(cli, [command[0], root, *command[1:]])
+        said = f"{ran.exception}{ran.output}"
+        assert f"{root}/{PLACE}/keys.parquet is damaged" in said
+
+
 def test_names_of_a_listing_lead_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aside: Path) -> None:
     store, path = remote.opened("memory://liar/a")
     upload(small_capture(tmp_path / "a.kmw"), "memory://liar/a")

@@ -8,7 +8,7 @@ from typing import Protocol
 from kmwatch.batch import Batch, Meta
 from kmwatch.errors import BadInputError, NotPossibleError
 from kmwatch.fleet.layout import Place
-from kmwatch.fleet.staging import staged
+from kmwatch.fleet.staging import reason, staged
 from kmwatch.sources.capture import CaptureSource, OutsideError
 
 Opening = Callable[[Path], CaptureSource]
@@ -52,7 +52,7 @@ class DuckDB:
             try:
                 folded = Folded(place, source.meta, list(source))
             except BadInputError as error:
-                yield Skipped(place, str(error))
+                yield Skipped(place, reason(error, place, source.capture.directory))
             else:
                 yield folded
 
@@ -60,6 +60,7 @@ class DuckDB:
 def opened_each(places: Sequence[Place], opening: Opening) -> Iterator[tuple[Place, CaptureSource] | Skipped]:
     """Each capture, open until the next one is asked for; of those elsewhere there is one on this machine at a time."""
     for place in places:
+        directory = Path(place.url)  # until there is a copy
         try:
             with staged(place) as directory, opening(directory) as source:
                 hosted(source.meta, place)
@@ -67,7 +68,7 @@ def opened_each(places: Sequence[Place], opening: Opening) -> Iterator[tuple[Pla
         except OutsideError:
             continue
         except (BadInputError, NotPossibleError) as error:
-            yield Skipped(place, str(error))
+            yield Skipped(place, reason(error, place, directory))
 
 
 def hosted(meta: Meta, place: Place) -> None:

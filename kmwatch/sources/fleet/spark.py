@@ -1,63 +1,71 @@
 """Captures added up by Apache Spark: ledger.sql in its dialect, over the events of all captures at once.
 
 A key's number means something in one capture only: here it has the capture's number above it. The driver opens the
-captures, which are small without their events; digests and sums are the workers' work. What they count of a capture
-must be what its journal tells, as with DuckDB.
+captures, which are small without their events; digests and sums are the workers' work (worker.py). What they count of a
+capture must be what its journal tells, as with DuckDB.
 """
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from kmwatch.batch import Batch
 from kmwatch.capture.choosing import chosen_keys, rows_of, shown_tasks
 from kmwatch.capture.folding import LEDGER_SQL
-from kmwatch.errors import BadInputError, KmwatchError, NotPossibleError, UsageError
+from kmwatch.errors import BadInputError, KmwatchError, NotPossibleError
 from kmwatch.events import Array, fill_shifts
 from kmwatch.fleet.layout import Place
 from kmwatch.fleet.remote import is_url
+from kmwatch.fleet.staging import reason, staged
 from kmwatch.sources.capture import CaptureSource, OutsideError, Part
 from kmwatch.sources.fleet.engine import Folded, Opening, Skipped, hosted
 from kmwatch.units import printable
 
 _KEY_BITS, _TASK_BITS = 20, 32  # of a capture's own numbers
-_COLUMNS = "`time` LONG, `key` LONG, requested LONG, task LONG"
-_RECORDED = """
-SELECT f.capture, f.usable_keys, e.* FROM (SELECT *, input_file_name() AS file FROM written) e JOIN files f USING (file)
-"""
-# A key that its capture has not could be one of the next capture's.
 _EVENTS = f"""
-SELECT (capture << {_KEY_BITS}) + key AS key, requested, `time`, {{shown}} AS shown
-FROM recorded {{joined}} WHERE key < usable_keys
-"""  # noqa: S608  # numbers and texts from here
+SELECT (capture << {_KEY_BITS}) + key AS key, requested, 0L AS `time`, {{shown}} AS shown FROM recorded {{joined}}
+"""  # noqa: S608  # numbers and texts from here; of all times at once
 _TASKS = f"LEFT JOIN chosen_tasks t ON t.task = (recorded.capture << {_TASK_BITS}) + recorded.task"
-_USABLE = """
-SELECT capture, count_if(key < usable_keys AND requested >= 0 AND `time` IS NOT NULL AND task IS NOT NULL) AS usable
-FROM recorded GROUP BY capture
-"""
-_HADOOP_GLOB = str.maketrans({letter: f"\\{letter}" for letter in "\\*?[]{}"})
-_FIRST_LINE = 300
+_TRACEBACK = "Traceback (most recent call last):"
+_LONGEST = 300  # characters of what went wrong
 
 
 @dataclass
 class _Opened:
-    """A capture that the driver has opened."""
+    """A capture that the driver has opened.
+
+    digests: of its files, as they are to be.
+    part: what it has, once workers have looked; None where its files do not have the events that its journal tells of.
+    """
 
     place: Place
     source: CaptureSource
+    digests: dict[Path, str]
     part: Part | None = None
+
+    def judge(self, found: dict[Path, tuple[str, int]]) -> None:
+        """Take what workers found of its files: the digest, and how many events can be used."""
+        self.source.capture.learn({path: digest for path, (digest, _) in found.items()})
+        part = self.source.whole()
+        self.part = part if sum(found[path][1] for path in part.files) == part.events else None
+
+
+_File = tuple[int, _Opened, Path]
+"""A file, with its capture and what number that has."""
 
 
 class Spark:
-    """On a cluster, whose workers read captures by the same paths as this machine does.
+    """On a cluster, whose workers find captures where this machine does: by the same paths, or behind URLs.
 
     Args:
         master: as Spark understands it: `local[4]`, `spark://HOST:7077`; None for what Spark's own settings say.
@@ -67,32 +75,36 @@ class Spark:
         self._master = master
 
     def fold(self, places: Sequence[Place], opening: Opening) -> Iterator[Folded | Skipped]:
-        """Each capture. Raises UsageError for places that workers cannot open, NotPossibleError without Spark."""
-        if remote := [place for place in places if is_url(place.url)]:
-            raise UsageError(f"workers open captures by path, not {printable(remote[0].url):.80}: --engine duckdb")
-        opened = [_open(place, opening) for place in places]
-        captures = [each for each in opened if isinstance(each, _Opened)]
-        with _session(self._master) as session:
-            _check(session, captures)
-            found = _sums(session, captures) if any(each.part and each.part.files for each in captures) else {}
+        """Each capture. Raises NotPossibleError without Spark, or where it cannot do it."""
+        with ExitStack() as stack:
+            opened = [_open(place, opening, stack) for place in places]
+            captures = [each for each in opened if isinstance(each, _Opened)]
+            with _session(self._master) as session:
+                _look(session, captures)
+                usable = [each for each in captures if each.part]
+                found = _sums(session, usable)
         number = 0
         for each in opened:
-            if isinstance(each, Skipped):
-                yield each
-            elif each:
-                yield _folded(each, found.get(number))
+            if isinstance(each, _Opened) and each.part:
+                yield _folded(each, each.part, found.get(number))
                 number += 1
+            elif isinstance(each, _Opened):
+                yield Skipped(each.place, "its files do not have the events that the journal tells of")
+            elif each:
+                yield each
 
 
-def _open(place: Place, opening: Opening) -> _Opened | Skipped | None:
+def _open(place: Place, opening: Opening, stack: ExitStack) -> _Opened | Skipped | None:
+    directory = Path(place.url)  # until there is a copy
     try:
-        source = opening(Path(place.url))
+        directory = stack.enter_context(staged(place, events=False))
+        source = opening(directory)
     except OutsideError:
         return None
     except (BadInputError, NotPossibleError) as error:
-        return Skipped(place, str(error))
+        return Skipped(place, reason(error, place, directory))
     hosted(source.meta, place)
-    return _Opened(place, source)
+    return _Opened(place, source, {each.path: each.sha256 for each in source.capture.segments if each.path})
 
 
 @contextmanager
@@ -101,31 +113,43 @@ def _session(master: str | None) -> Iterator[Any]:
     if not shutil.which("java") and "JAVA_HOME" not in os.environ:
         raise NotPossibleError("Spark needs Java 17 or later: apt install default-jre-headless")
     try:
+        from pyspark import cloudpickle
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
+
+        from kmwatch.sources.fleet import worker
     except ImportError as error:
         raise NotPossibleError("--engine spark needs a package: pip install 'kmwatch[fleet]'") from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName("kmwatch").config("spark.ui.enabled", "false")
     builder = builder.config("spark.log.level", "ERROR").config("spark.ui.showConsoleProgress", "false")
-    builder = builder.config("spark.sql.files.ignoreCorruptFiles", "true")  # what is missing then is noticed
     session = None
     try:
         with _quiet():
             session = (builder.master(master) if master else builder).getOrCreate()
+        cloudpickle.register_pickle_by_value(worker)  # type: ignore[no-untyped-call]
+        session.dataSource.register(worker.Events)
         yield session
     except PySparkException as error:
-        said = printable(str(error).partition("\n")[0])[:_FIRST_LINE]
-        raise NotPossibleError(f"Spark could not do it: {said}") from error
+        raise NotPossibleError(f"Spark could not do it: {_said(error)}") from error
     except KmwatchError:
         raise
     except Exception as error:
         # Of py4j and the JVM, which have classes of their own for what goes wrong.
-        said = printable(str(error).partition("\n")[0])[:_FIRST_LINE]
-        raise NotPossibleError(f"Spark could not do it: {said}; is {master or 'its master'} there?") from error
+        said, of_worker = _said(error), _TRACEBACK in str(error)
+        hint = "" if of_worker else f"; is {master or 'its master'} there?"
+        raise NotPossibleError(f"Spark could not do it: {said}{hint}") from error
     finally:
         if session is not None:
             session.stop()
+
+
+def _said(error: Exception) -> str:
+    """What is wrong: the error that a worker's traceback ends with, else the first line."""
+    _, traceback, after = str(error).rpartition(_TRACEBACK)
+    lines = after.strip("\n").split("\n")
+    frames = sum(1 for _ in takewhile(lambda line: line[:1].isspace(), lines)) if traceback else 0
+    return printable(lines[min(frames, len(lines) - 1)])[:_LONGEST]
 
 
 @contextmanager
@@ -141,68 +165,68 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _check(session: Any, captures: Sequence[_Opened]) -> None:
+def _look(session: Any, captures: Sequence[_Opened]) -> None:
     """Let workers look at all files, and leave out those that are not what was written."""
+    from kmwatch.sources.fleet import worker
 
-    def digest(path: str) -> str:
-        # By itself: workers need not have kmwatch.
-        import hashlib
-        from pathlib import Path as Local
+    files = [(number, each, path) for number, each in enumerate(captures) for path in each.digests]
+    context, found = session.sparkContext, [dict[Path, tuple[str, int]]() for _ in captures]
+    looks = context.parallelize(_told(files), _tasks(session, files)).map(worker.look).collect()
+    for (number, _, path), look in zip(files, looks, strict=True):
+        found[number][path] = look
+    for number, each in enumerate(captures):
+        each.judge(found[number])
 
-        try:
-            with Local(path).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            return ""
 
-    segments = [segment for each in captures for segment in each.source.capture.segments if segment.path]
-    paths = [str(segment.path) for segment in segments]
-    context = session.sparkContext
-    slices = max(1, min(len(paths), 4 * context.defaultParallelism))
-    digests = dict(zip(paths, context.parallelize(paths, slices).map(digest).collect(), strict=True))
-    for each in captures:
-        capture = each.source.capture
-        capture.learn({one.path: digests[str(one.path)] for one in capture.segments if one.path})
-        each.part = each.source.whole()
+def _tasks(session: Any, files: Sequence[_File]) -> int:
+    """Some for each core."""
+    cores = int(session.sparkContext.defaultParallelism)
+    return max(1, min(len(files), 4 * cores))
+
+
+def _told(files: Sequence[_File]) -> list[tuple[str, str, int, int]]:
+    """What workers are told of files, in the order of worker.File: plain, as they do not know that class."""
+    return [
+        (f"{_absolute(each.place.url)}/{path.name}", each.digests[path], number, len(each.source.capture.keys))
+        for number, each, path in files
+    ]
+
+
+def _absolute(url: str) -> str:
+    """The same place for a worker, whose directory is another."""
+    return url if is_url(url) else str(Path(url).absolute())
 
 
 def _sums(session: Any, captures: Sequence[_Opened]) -> dict[int, dict[str, Array]]:
-    """What ledger.sql gives of each capture, by its number; without those that have other events than they should."""
-    parts = [each.part for each in captures]
-    files = {str(path): number for number, part in enumerate(parts) if part for path in part.files}
-    _show(session, captures, files)
-    usable = {row["capture"]: row["usable"] for row in session.sql(_USABLE).collect()}
-    table = session.sql(_in_dialect()).toArrow()
+    """What ledger.sql gives of each capture, by its number; nothing where none has events."""
+    files = [(number, each, path) for number, each in enumerate(captures) if each.part for path in each.part.files]
+    if not files:
+        return {}
+    with TemporaryDirectory(prefix="kmwatch-") as directory:
+        _show_recorded(session, files, Path(directory) / "files.json")
+        _show_events(session, captures)
+        table = session.sql(_in_dialect()).toArrow()
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
     number = columns["key"] >> _KEY_BITS
     order = np.argsort(number, kind="stable")
     bounds = np.searchsorted(number[order], np.arange(len(captures) + 1))
-    found = {}
-    for at, each in enumerate(captures):
-        chosen = order[bounds[at] : bounds[at + 1]]
-        if each.part and usable.get(at, 0) == each.part.events:
-            found[at] = {name: column[chosen] for name, column in columns.items()}
-    return found
+    return {
+        at: {name: column[order[bounds[at] : bounds[at + 1]]] for name, column in columns.items()}
+        for at in range(len(captures))
+    }
 
 
-def _show(session: Any, captures: Sequence[_Opened], files: dict[str, int]) -> None:
+def _show_recorded(session: Any, files: Sequence[_File], listed: Path) -> None:
+    """Make the view of all events that files have, which are listed for workers at a path."""
+    from kmwatch.sources.fleet.worker import Events
+
+    told, tasks = _told(files), _tasks(session, files)
+    listed.write_text(json.dumps([told[at::tasks] for at in range(tasks)]), encoding="utf-8")
+    session.read.format(Events.name()).option("files", str(listed)).load().createOrReplaceTempView("recorded")
+
+
+def _show_events(session: Any, captures: Sequence[_Opened]) -> None:
     """Make the views that ledger.sql asks, as kmwatch/ledger.sql describes them, of all captures."""
-    reader = session.read.schema(_COLUMNS).option("recursiveFileLookup", "true")
-    written = reader.parquet(*(path.translate(_HADOOP_GLOB) for path in files))
-    written.createOrReplaceTempView("written")
-    # As Spark spells them in input_file_name().
-    spelled = [(name, files[unquote(urlsplit(name).path)]) for name in written.inputFiles()]
-    keys = [len(each.source.capture.keys) for each in captures]
-    numbers = np.array([number for _, number in spelled], np.int64)
-    _table(
-        session,
-        "files",
-        {
-            "file": np.array([name for name, _ in spelled], object),
-            "capture": numbers,
-            "usable_keys": np.array(keys, np.int64)[numbers],
-        },
-    )
     chosen = [_chosen(number, each) for number, each in enumerate(captures)]
     for name, part in (("chosen_keys", 0), ("chosen_tasks", 1)):
         tables = [both[part] for both in chosen]
@@ -211,7 +235,6 @@ def _show(session: Any, captures: Sequence[_Opened], files: dict[str, int]) -> N
     shown, joined = "0L", ""
     if choice.tasks or choice.by_task:
         shown, joined = ("t.shown" if choice.tasks else "coalesce(t.shown, 0L)"), _TASKS
-    session.sql(_RECORDED).createOrReplaceTempView("recorded")
     session.sql(_EVENTS.format(shown=shown, joined=joined)).createOrReplaceTempView("events")
 
 
@@ -243,10 +266,8 @@ def _in_dialect() -> str:
     return sqlglot.parse_one(LEDGER_SQL, read="duckdb").transform(valued).sql(dialect="spark", comments=False)
 
 
-def _folded(each: _Opened, found: dict[str, Array] | None) -> Folded | Skipped:
-    part, source = each.part, each.source
-    if part is None or (part.events and found is None):
-        return Skipped(each.place, "its files do not have the events that the journal tells of")
+def _folded(each: _Opened, part: Part, found: dict[str, Array] | None) -> Folded:
+    source = each.source
     keys = source.capture.keys
     if found is None:
         found = {name: np.zeros(0, np.int64) for name in ("key", "task", "eighth", *_SUMS)}
