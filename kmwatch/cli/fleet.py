@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 ENGINES = ("duckdb", "spark")
 
 
-def refuse_engine(source: str, engine: str | None, master: str | None, part: Part, *, outstanding: bool) -> None:
+def refuse_engine(source: str, engine: str | None, master: str | None, *, outstanding: bool) -> None:
     """Raise UsageError for an engine without a fleet, one that cannot do it, or a master without Spark."""
     if master is not None and engine != "spark":
         raise UsageError("--master goes with --engine spark: DuckDB has none")
     if engine is not None and not is_fleet(source):
         raise UsageError(f"--engine goes with a directory of captures: {source} is none")
-    if engine == "spark" and (outstanding or part.begin or part.end):
-        raise UsageError("--from, --to and --outstanding follow single events through time: --engine duckdb does")
+    if engine == "spark" and outstanding:
+        raise UsageError("--outstanding follows single objects through time: --engine duckdb does")
 
 
 def engine_of(name: str | None, master: str | None) -> "Engine":

@@ -125,7 +125,7 @@ def report(
     refuse_live_only(source, command, duration)
     refuse_nowhere(html)
     part = Part(**options)
-    refuse_engine(source, engine, master, part, outstanding=outstanding)
+    refuse_engine(source, engine, master, outstanding=outstanding)
     if is_fleet(source):
         hold = _hold(source, outstanding, sample)
         data = survey(source, part, Detail(hold), engine_of(engine, master), thresholds)

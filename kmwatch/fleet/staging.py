@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -17,7 +18,8 @@ from kmwatch.units import printable, size
 
 LARGEST = 16 << 30
 """Bytes of a capture that is fetched; a day's recording has less."""
-_PART = 1 << 20  # bytes that are in memory at a time
+_PART = 1 << 20  # bytes of a file that are in memory at a time
+_AT_ONCE = 8  # files: small ones take as long as their answers are under way
 
 
 @contextmanager
@@ -54,9 +56,13 @@ def _fetch(storage: Any, path: str, directory: Path, where: str, *, events: bool
         (directory / name).touch()
     if whole > (free := shutil.disk_usage(directory).free):
         raise NotPossibleError(f"{where} has {size(whole)}, {gettempdir()} has room for {size(free)}: set TMPDIR")
-    for name, length in files.items():
+
+    def fetch(name: str) -> None:
         with storage.open(f"{path.rstrip('/')}/{name}", "rb") as source, (directory / name).open("wb") as copy:
-            _copy(source, copy, length, f"{where}/{name}")
+            _copy(source, copy, files[name], f"{where}/{name}")
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(fetch, files))
 
 
 def _copy(source: Any, copy: Any, length: int, where: str) -> None:

@@ -227,7 +227,7 @@ def test_it_ends_cleanly_and_its_programs_are_gone(number: signal.Signals) -> No
         assert one.process.wait(timeout=20) == 0
 
         wait_until(lambda: not any(map(program_exists, programs)), 10, f"the programs {programs} to be unloaded")
-        wait_until(lambda: f"{number.name}: the programs are detached" in one.said, 5, "the last line")
+        wait_until(lambda: f"{number.name}: the programs are detached" in one.said, 20, "the last line")
     assert "Traceback" not in one.said
     assert all(line.startswith("kmwatch: ") for line in one.lines), one.said
 

@@ -1,5 +1,6 @@
 """Workers fetch what lies behind URLs by themselves, and need nothing of kmwatch for it."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kmwatch.capture.folding import ALWAYS
 from kmwatch.capture.layout import segment_number
 from kmwatch.fleet import remote
 from kmwatch.fleet.synth import make
@@ -63,6 +65,16 @@ def test_spark_gives_the_same_of_captures_behind_a_url(behind_url: Fleet) -> Non
     assert "is missing: its " in told.warnings + str(told.data["report"])
 
 
+def test_spark_gives_the_same_of_a_span(tmp_path: Path) -> None:
+    """Captures have two seconds; the span cuts through each."""
+    fleet = Fleet(tmp_path, make(tmp_path, hosts=HOSTS, seed=2, events=2000, done=lambda _: None), "")
+    span = ("--from", "0.5", "--to", "1.25")
+    told = ended(started(fleet, *span))
+
+    assert 0 < told.data["captures"]["events"] < fleet.planted["events"] / 2
+    assert ended(started(fleet, *span, "--engine", "spark", "--master", "local[2]")) == told
+
+
 def test_what_workers_cannot_fetch_is_said_in_a_line(behind_url: Fleet, tmp_path: Path) -> None:
     """A worker has an environment of its own: here one without keys."""
     (tmp_path / "python").write_text(f'#!/bin/sh\nunset AWS_SECRET_ACCESS_KEY\nexec {sys.executable} "$@"\n')
@@ -82,8 +94,8 @@ def test_workers_need_nothing_of_kmwatch(tmp_path: Path) -> None:
 
     capture = CaptureSource(small_capture(tmp_path / "boot.kmw")).capture
     segment = next(each for each in capture.segments if each.path)
-    told = (str(segment.path), segment.sha256, 7, len(capture.keys))
-    (tmp_path / "files.json").write_text(f'[[["{told[0]}", "{told[1]}", 7, {told[3]}]], []]')
+    told = (str(segment.path), segment.sha256, 7, len(capture.keys), *ALWAYS)
+    (tmp_path / "files.json").write_text(json.dumps([[told], []]))
     cloudpickle.register_pickle_by_value(worker)
     try:
         sent = cloudpickle.dumps((worker.look, worker.Events, told, str(tmp_path / "files.json")))

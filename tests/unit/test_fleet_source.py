@@ -170,8 +170,7 @@ def test_engines_go_with_fleets(fleet: Path, tmp_path: Path) -> None:
     for arguments, words in (
         ((one, "--engine", "duckdb"), "--engine goes with a directory of captures"),
         ((fleet, "--master", "local[2]"), "--master goes with --engine spark"),
-        ((fleet, "--engine", "spark", "--from", "1"), "--from, --to and --outstanding follow single events"),
-        ((fleet, "--engine", "spark", "--outstanding"), "--from, --to and --outstanding follow single events"),
+        ((fleet, "--engine", "spark", "--outstanding"), "--outstanding follows single objects"),
         (("memory://x/y", "--engine", "spark"), "there is no capture in memory://x/y"),
     ):
         assert words in str(invoked("report", *arguments).exception)

@@ -143,7 +143,7 @@ def test_a_connection_is_used_again() -> None:
             assert connection.getresponse().read() == TEXT
         assert len(at._open) == 1
         connection.close()
-        wait_until(lambda: not at._open, 5, "the connection to be forgotten")
+        wait_until(lambda: not at._open, 20, "the connection to be forgotten")
 
 
 GARBAGE = [
@@ -228,8 +228,8 @@ def test_who_does_not_read_an_answer_is_sent_away(monkeypatch: pytest.MonkeyPatc
     endless = Pages(lambda _: (b"x" * (64 << 20), "text/plain"), lambda: Health(healthy=True, ready=True, words=""))
     with serving(shown=endless) as at, connected(at) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
-        wait_until(lambda: at._open, 5, "the connection")
-        wait_until(lambda: not at._open, 5, "the connection to be closed")
+        wait_until(lambda: at._open, 20, "the connection")
+        wait_until(lambda: not at._open, 20, "the connection to be closed")
         assert get(at, "/-/ready")[0] == 200
 
 
@@ -278,7 +278,7 @@ def test_ending_closes_what_is_open() -> None:
     with serving() as at:
         client = connected(at)
         client.sendall(b"GET /")
-        wait_until(lambda: at._open, 5, "the connection")
+        wait_until(lambda: at._open, 20, "the connection")
     assert client.recv(1) == b""
     client.close()
     at.stop()

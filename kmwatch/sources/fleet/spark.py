@@ -21,7 +21,7 @@ import numpy as np
 
 from kmwatch.batch import Batch
 from kmwatch.capture.choosing import chosen_keys, rows_of, shown_tasks
-from kmwatch.capture.folding import LEDGER_SQL
+from kmwatch.capture.folding import ALWAYS, LEDGER_SQL
 from kmwatch.errors import BadInputError, KmwatchError, NotPossibleError
 from kmwatch.events import Array, fill_shifts
 from kmwatch.fleet.layout import Place
@@ -34,8 +34,9 @@ from kmwatch.units import printable
 _KEY_BITS, _TASK_BITS = 20, 32  # of a capture's own numbers
 _EVENTS = f"""
 SELECT (capture << {_KEY_BITS}) + key AS key, requested, 0L AS `time`, {{shown}} AS shown FROM recorded {{joined}}
-"""  # noqa: S608  # numbers and texts from here; of all times at once
+"""  # noqa: S608  # numbers and texts from here; workers choose by time
 _TASKS = f"LEFT JOIN chosen_tasks t ON t.task = (recorded.capture << {_TASK_BITS}) + recorded.task"
+_FOUND = ("key", "task", "eighth", "count", "bytes_requested", "min_request", "max_request")
 _TRACEBACK = "Traceback (most recent call last):"
 _LONGEST = 300  # characters of what went wrong
 
@@ -184,12 +185,14 @@ def _tasks(session: Any, files: Sequence[_File]) -> int:
     return max(1, min(len(files), 4 * cores))
 
 
-def _told(files: Sequence[_File]) -> list[tuple[str, str, int, int]]:
+def _told(files: Sequence[_File]) -> list[tuple[str, str, int, int, int, int]]:
     """What workers are told of files, in the order of worker.File: plain, as they do not know that class."""
-    return [
-        (f"{_absolute(each.place.url)}/{path.name}", each.digests[path], number, len(each.source.capture.keys))
-        for number, each, path in files
-    ]
+    told = []
+    for number, each, path in files:
+        url, keys = f"{_absolute(each.place.url)}/{path.name}", len(each.source.capture.keys)
+        first, end = (each.part.first, each.part.last) if each.part else ALWAYS
+        told.append((url, each.digests[path], number, keys, first, end))
+    return told
 
 
 def _absolute(url: str) -> str:
@@ -270,9 +273,6 @@ def _folded(each: _Opened, part: Part, found: dict[str, Array] | None) -> Folded
     source = each.source
     keys = source.capture.keys
     if found is None:
-        found = {name: np.zeros(0, np.int64) for name in ("key", "task", "eighth", *_SUMS)}
+        found = {name: np.zeros(0, np.int64) for name in _FOUND}
     rows = rows_of(found, keys[found["key"] & ((1 << _KEY_BITS) - 1)], source.meta)
     return Folded(each.place, source.meta, [Batch(rows, part.start, part.seconds, part.trust, part.cost)])
-
-
-_SUMS = ("count", "bytes_requested", "min_request", "max_request")

@@ -21,16 +21,18 @@ class File(NamedTuple):
     """A file with events of a capture.
 
     url: where it is for workers, an absolute path or a URL. sha256: its digest as it is to be. capture: the number of
-    its capture. keys: how many keys that has.
+    its capture. keys: how many keys that has. first, end: the span that is wanted of it, in nanoseconds.
     """
 
     url: str
     sha256: str
     capture: int
     keys: int
+    first: int
+    end: int
 
 
-def look(told: tuple[str, str, int, int]) -> tuple[str, int]:
+def look(told: tuple[str, str, int, int, int, int]) -> tuple[str, int]:
     """The digest of a file, "" where there is none; and how many events it has that can be used."""
     file = File(*told)
     with _local(file.url) as path:
@@ -48,7 +50,7 @@ class Events(DataSource):
         return "kmwatch"
 
     def schema(self) -> str:
-        """Columns; without the time, as all times are wanted."""
+        """Columns; without the time, which is chosen by already."""
         return "capture LONG, key LONG, requested LONG, task LONG"
 
     def reader(self, schema: object) -> DataSourceReader:  # noqa: ARG002  # as Spark calls it
@@ -70,7 +72,7 @@ class _Reader(DataSourceReader):
 
 
 def _events(file: File) -> Iterator["pa.RecordBatch"]:
-    """The events of a file. A key that its capture has not could be one of the next capture's: it is left out."""
+    """The events that are wanted of a file. A key that its capture has not could be one of the next capture's."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -78,7 +80,8 @@ def _events(file: File) -> Iterator["pa.RecordBatch"]:
         if _digest(path) != file.sha256:
             raise OSError(f"{file.url} changes while it is read")
         for found in _columns(path):
-            kept = found.filter(pc.less(found["key"], file.keys))
+            wanted = pc.and_(pc.greater_equal(found["time"], file.first), pc.less(found["time"], file.end))
+            kept = found.filter(pc.and_(wanted, pc.less(found["key"], file.keys)))
             capture = pa.repeat(pa.scalar(file.capture, pa.int64()), kept.num_rows)
             columns = {name: kept[name] for name in ("key", "requested", "task")}
             yield pa.RecordBatch.from_pydict({"capture": capture, **columns})
@@ -106,6 +109,8 @@ def _local(url: str) -> Iterator[str]:
 
 
 def _digest(path: str) -> str:
+    if not Path(path).is_file() or Path(path).is_symlink():
+        return ""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
