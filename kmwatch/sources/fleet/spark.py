@@ -146,11 +146,12 @@ def _session(master: str | None) -> Iterator[Any]:
 
 
 def _said(error: Exception) -> str:
-    """What is wrong: the error that a worker's traceback ends with, else the first line."""
+    """What is wrong: the error that a worker's traceback ends with, that of the JVM, or else the first line."""
     _, traceback, after = str(error).rpartition(_TRACEBACK)
     lines = after.strip("\n").split("\n")
     frames = sum(1 for _ in takewhile(lambda line: line[:1].isspace(), lines)) if traceback else 0
-    return printable(lines[min(frames, len(lines) - 1)])[:_LONGEST]
+    of_jvm = [line.removeprefix(": ") for line in lines if line.startswith(": ") and not traceback]
+    return printable([*of_jvm, *lines[frames:], ""][0])[:_LONGEST]
 
 
 @contextmanager
