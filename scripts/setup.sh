@@ -3,7 +3,8 @@
 #
 #   scripts/setup.sh          what running kmwatch needs
 #   scripts/setup.sh tests    the same, and what the tests need: a C compiler, pytest, ruff, mypy; Prometheus; on Debian
-#                             also QEMU, what a kernel module is built with, and Chromium; the tests can do without these
+#                             also QEMU, what a kernel module is built with, Chromium, Java, and perf and bpftrace, which
+#                             count the same; the tests can do without these
 #
 # Exit codes: 0 done, 3 this user may not install packages, 5 a step failed (its output is shown).
 set -eu
@@ -88,6 +89,13 @@ missing_spark_packages() {
     command -v java >/dev/null || echo default-jre-headless
 }
 
+# What tests/live compares counts with.
+missing_witness_packages() {
+    [ "$want" = tests ] && command -v apt-get >/dev/null && grep -qx 'ID=debian' /etc/os-release || return 0
+    command -v perf >/dev/null || echo linux-perf
+    command -v bpftrace >/dev/null || echo bpftrace
+}
+
 install_packages() {
     if command -v apt-get >/dev/null; then
         tool='apt-get install -y --no-install-recommends'
@@ -108,6 +116,13 @@ install_packages() {
     # shellcheck disable=SC2086  # $tool and $sudo are words
     quietly "installing $*" "type it by hand to see more: $tool $*" \
         $sudo env DEBIAN_FRONTEND=noninteractive $tool "$@"
+}
+
+# install_for TESTS PACKAGE...: what only these tests need.
+install_for() {
+    tests=$1
+    shift
+    [ $# = 0 ] || (install_packages "$@") || say "without these some $tests tests are skipped: $*"
 }
 
 # All that the contents of .venv depend on.
@@ -158,15 +173,13 @@ trap 'rm -f "$log"' EXIT
 packages=$(missing_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || install_packages $packages
-packages=$(missing_guest_packages)
-# shellcheck disable=SC2086  # a list of words
-[ -z "$packages" ] || (install_packages $packages) || say "without these the guest tests are skipped: $packages"
-packages=$(missing_browser_packages)
-# shellcheck disable=SC2086  # a list of words
-[ -z "$packages" ] || (install_packages $packages) || say "without these the browser tests are skipped: $packages"
-packages=$(missing_spark_packages)
-# shellcheck disable=SC2086  # a list of words
-[ -z "$packages" ] || (install_packages $packages) || say "without these the Spark tests are skipped: $packages"
+# shellcheck disable=SC2046  # lists of words
+{
+    install_for guest $(missing_guest_packages)
+    install_for browser $(missing_browser_packages)
+    install_for Spark $(missing_spark_packages)
+    install_for witness $(missing_witness_packages)
+}
 # Unpacked, not installed: see there.
 [ "$want" != tests ] || scripts/get_prometheus.sh >/dev/null ||
     say "without Prometheus the monitoring tests are skipped"
