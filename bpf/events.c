@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* Every event by itself, as a record of a ring buffer that Python maps. */
+/* Every event by itself, in a ring that Python maps. */
 #include "events.h"
 #include "records.h"
 #include "losses.h"
@@ -45,10 +45,11 @@ static __always_inline int keep_as(u32 stack, struct ledger_key *key, u64 ptr, u
 	u32 cpu = bpf_get_smp_processor_id();
 	u32 pid, task = task_of(&pid);
 	struct event *event;
+	u8 lap;
 
 	if (key->cache)
 		learn_cache(key->cache);
-	event = reserve(cpu);
+	event = reserve(cpu, &lap);
 	if (!event) {
 		count_unrecorded(key->kind);
 		return 0;
@@ -62,8 +63,7 @@ static __always_inline int keep_as(u32 stack, struct ledger_key *key, u64 ptr, u
 	event->stack = stack;
 	event->cpu = cpu;
 	event->pair = pair;
-	event->unused = 0;
-	submit(event);
+	submit(event, lap);
 	return 0;
 }
 

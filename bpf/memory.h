@@ -7,6 +7,8 @@
 #ifndef KMWATCH_MEMORY_H
 #define KMWATCH_MEMORY_H
 
+#define barrier() asm volatile("" ::: "memory") /* the compiler keeps memory accesses on their side of it */
+
 BPF_ARRAY(config, struct config, WAYS); /* by enum way */
 BPF_PERCPU_ARRAY(cpu_base, u64, 1);
 

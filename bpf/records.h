@@ -21,14 +21,15 @@ struct event {
 	__u32 stack;     /* number of its stack, 0 where none was taken; number */
 	__u16 cpu;       /* where it happened; number */
 	__u8 pair;       /* enum pair; number */
-	__u8 unused;     /* keeps the size a multiple of eight; none */
+	__u8 lap;        /* in a ring: which time around it was written, from 1 on, modulo 256; written last; number */
 };
 
-/* A record of the ring buffer: the kernel's header, then the event. */
-struct ring_record {
-	__u32 length; /* of the event, with bit 31 set until it is complete and bit 30 where it is void; bytes */
-	__u32 page;   /* the kernel's own; none */
-	struct event event;
+/* How far a ring is written and read; each of the two has a cache line, for another CPU writes it. */
+struct ring {
+	__u64 taken;         /* events that were given a place; count */
+	__u64 taken_line[7]; /* the rest of the line; none */
+	__u64 read;          /* events that were read, so that their places are free again; written by Python; count */
+	__u64 read_line[7];  /* the rest of the line; none */
 };
 
 /* Who an event is attributed to: several threads may share it. */

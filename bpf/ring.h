@@ -1,60 +1,60 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The ring buffers. One has a lock that all its writers take: with several, CPUs wait less for each other. Python looks
- * at them all the time anyway, so nobody is woken up.
+ * The rings: arrays that Python maps, each written by one CPU, or by several where there are more CPUs than rings. The
+ * kernel's own ring buffer takes two calls of helpers and a lock for an event, which is more than all else that is done
+ * for it. Here a place is taken by one instruction and belongs to the event until Python has read it; what is complete
+ * shows by its lap. Python looks at them all the time anyway, so nobody is woken up.
  */
 #ifndef KMWATCH_RING_H
 #define KMWATCH_RING_H
 
+#define TRIES 64 /* for a place: one more for each interrupt or CPU that takes one at the same moment */
+
 BPF_PERCPU_ARRAY(unrecorded, u64, KINDS); /* events that found no room, by kind */
+BPF_F_TABLE("array", u32, struct ring, rings, RINGS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct event, recorded, RINGS * RING_EVENTS, BPF_F_MMAPABLE);
 
-BPF_RINGBUF_OUTPUT(ring0, RING_PAGES);
-#if RINGS > 1
-BPF_RINGBUF_OUTPUT(ring1, RING_PAGES);
-#endif
-#if RINGS > 2
-BPF_RINGBUF_OUTPUT(ring2, RING_PAGES);
-BPF_RINGBUF_OUTPUT(ring3, RING_PAGES);
-#endif
-#if RINGS > 4
-BPF_RINGBUF_OUTPUT(ring4, RING_PAGES);
-BPF_RINGBUF_OUTPUT(ring5, RING_PAGES);
-BPF_RINGBUF_OUTPUT(ring6, RING_PAGES);
-BPF_RINGBUF_OUTPUT(ring7, RING_PAGES);
-#endif
-
-static __always_inline struct event *reserve(u32 cpu)
+/* Whether the place after the first `taken` is ours. */
+static __always_inline bool take_place(struct ring *ring, u64 taken)
 {
-	switch (cpu & (RINGS - 1)) {
-#if RINGS > 1
-	case 1:
-		return ring1.ringbuf_reserve(sizeof(struct event));
+#if COMPARE_AND_SWAP
+	return __sync_val_compare_and_swap(&ring->taken, taken, taken + 1) == taken;
+#else
+	/* Before Linux 5.12: programs of ordinary tracepoints and kprobes do not nest, and each CPU has a ring. */
+	ring->taken = taken + 1;
+	return true;
 #endif
-#if RINGS > 2
-	case 2:
-		return ring2.ringbuf_reserve(sizeof(struct event));
-	case 3:
-		return ring3.ringbuf_reserve(sizeof(struct event));
-#endif
-#if RINGS > 4
-	case 4:
-		return ring4.ringbuf_reserve(sizeof(struct event));
-	case 5:
-		return ring5.ringbuf_reserve(sizeof(struct event));
-	case 6:
-		return ring6.ringbuf_reserve(sizeof(struct event));
-	case 7:
-		return ring7.ringbuf_reserve(sizeof(struct event));
-#endif
-	default:
-		return ring0.ringbuf_reserve(sizeof(struct event));
-	}
 }
 
-/* Whichever ring it is from: the record itself knows. */
-static __always_inline void submit(struct event *event)
+/* A place in this CPU's ring, and the lap to submit it with; NULL where there is none. */
+static __always_inline struct event *reserve(u32 cpu, u8 *lap)
 {
-	ring0.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	u32 number = cpu & (RINGS - 1);
+	struct ring *ring = rings.lookup(&number);
+
+	if (!ring)
+		return NULL;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TRIES; i++) {
+		u64 taken = *(volatile u64 *)&ring->taken;
+		u32 place = number * RING_EVENTS + (taken & (RING_EVENTS - 1));
+
+		/* Signed: by now others may have taken places that were read since. */
+		if ((s64)(taken - *(volatile u64 *)&ring->read) >= RING_EVENTS)
+			return NULL;
+		if (!take_place(ring, taken))
+			continue;
+		*lap = taken / RING_EVENTS + 1;
+		return recorded.lookup(&place);
+	}
+	return NULL;
+}
+
+/* It is complete: x86 keeps stores in order, and the compiler has to. */
+static __always_inline void submit(struct event *event, u8 lap)
+{
+	barrier();
+	*(volatile u8 *)&event->lap = lap;
 }
 
 static __always_inline void count_unrecorded(u32 kind)

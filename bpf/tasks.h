@@ -8,7 +8,6 @@
 #define KMWATCH_TASKS_H
 
 #define TASK_ROWS 16384
-#define barrier() asm volatile("" ::: "memory")
 
 /* Whom a CPU saw last, so that the same is not looked up again. */
 struct last_task {

@@ -49,7 +49,7 @@ def instructions() -> dict[str, Counts]:
     kernel = RunningKernel(frozenset(Kind), pointers=True)
     try:
         plan = kernel.plan
-        ring = {"RINGS": 2, "RING_PAGES": 64, "STACKS": Stacks.PAGES, "AGAIN": 1}
+        ring = {"RINGS": 2, "RING_EVENTS": 4096, "COMPARE_AND_SWAP": 1, "STACKS": Stacks.PAGES, "AGAIN": 1}
         recorded = {"events.c": _sizes("events.c", kernel, plan.copies, plan.defines | ring)}
     finally:
         kernel.close()

@@ -1,4 +1,4 @@
-"""What this kernel lets a tracer do: BPF programs at all, kprobes, programs at a function's entry or exit."""
+"""What this kernel lets a tracer do: BPF programs, with what instructions, kprobes, a function's entry and exit."""
 
 import os
 import struct
@@ -7,7 +7,14 @@ from collections.abc import Callable
 from kmwatch.kernel import syscalls
 from kmwatch.kernel.btf import Btf
 
-_RETURN_ZERO = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+_RETURN_ZERO = (0xB7, 0, 0, 0), (0x95, 0, 0, 0)  # r0 = 0; exit
+_COMPARE_AND_SWAP = (
+    (0x7A, 0x0A, -8, 0),  # a word on the stack is 0
+    (0xB7, 0, 0, 0),  # r0, which it is compared with
+    (0xB7, 1, 0, 1),  # r1, which it becomes
+    (0xDB, 0x1A, -8, 0xF1),  # lock cmpxchg
+    *_RETURN_ZERO,
+)
 _FUNCTION = "vfree"  # exported on every kernel
 
 
@@ -20,7 +27,12 @@ def kprobe(function: str = _FUNCTION) -> str:
 
 def programs() -> str:
     """Why the kernel refuses the simplest BPF program at a raw tracepoint; "" where it accepts one."""
-    return _refused(lambda: syscalls.load_program(syscalls.PROG_RAW_TRACEPOINT, "", _RETURN_ZERO))
+    return _refused(lambda: syscalls.load_program(syscalls.PROG_RAW_TRACEPOINT, "", _code(*_RETURN_ZERO)))
+
+
+def compare_and_swap() -> str:
+    """Why the kernel refuses a BPF program that compares and swaps, as before Linux 5.12; "" where it accepts one."""
+    return _refused(lambda: syscalls.load_program(syscalls.PROG_RAW_TRACEPOINT, "", _code(*_COMPARE_AND_SWAP)))
 
 
 def fentry(btf: Btf, function: str = _FUNCTION, *, returns: bool = False) -> str:
@@ -34,7 +46,7 @@ def fentry(btf: Btf, function: str = _FUNCTION, *, returns: bool = False) -> str
 def _at_function(btf_id: int, *, returns: bool) -> int:
     """A program that does nothing, attached."""
     attach_type = syscalls.TRACE_FEXIT if returns else syscalls.TRACE_FENTRY
-    program = syscalls.load_program(syscalls.PROG_TRACING, "", _RETURN_ZERO, attach_type, btf_id)
+    program = syscalls.load_program(syscalls.PROG_TRACING, "", _code(*_RETURN_ZERO), attach_type, btf_id)
     try:
         return syscalls.open_raw_tracepoint(program)
     finally:
@@ -48,3 +60,8 @@ def _refused(make: Callable[[], int]) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _code(*instructions: tuple[int, int, int, int]) -> bytes:
+    """Instructions of BPF: operation, registers (the upper half is the source), offset, number."""
+    return b"".join(struct.pack("<BBhi", *each) for each in instructions)

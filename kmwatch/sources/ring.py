@@ -1,4 +1,4 @@
-"""Every event of the running kernel by itself: BPF ring buffers, mapped and read as arrays."""
+"""Every event of the running kernel by itself: rings that BPF programs write, mapped and read as arrays."""
 
 import mmap
 import os
@@ -13,18 +13,19 @@ import numpy as np
 from kmwatch import schema
 from kmwatch.batch import KEY, Cost, Rows, Task, Trust
 from kmwatch.events import COLUMNS, KEY_TYPE, Array, Columns, Numbers, Segment, selected
+from kmwatch.kernel import abilities
 from kmwatch.kernel.cgroups import Cgroups
 from kmwatch.schema import Kind, Stacks
 from kmwatch.scramble import Scrambler
+from kmwatch.sources.bpf import Programs
 from kmwatch.sources.pairs import Pairs
 from kmwatch.sources.running import Again, RunningKernel
 
-_RECORD = schema.dtype("ring_record")
+_EVENT, _STATE = schema.dtype("event"), schema.dtype("ring")
 _KEY, _TASK = schema.dtype("ledger_key"), schema.dtype("task_name")
-_WORDS = _RECORD.itemsize // 8
-_KEY_WORDS = slice(1, 1 + _KEY.itemsize // 8)
-_BUSY = np.uint32(1 << 31)
-_BLOCK = 16384  # records converted at a time: few enough to stay in the CPU's cache
+_WORDS, _KEY_WORDS = _EVENT.itemsize // 8, _KEY.itemsize // 8  # the key comes first
+_LAPS = 256
+_BLOCK = 16384  # events converted at a time: few enough to stay in the CPU's cache
 _BLOCKS = 8  # blocks of one ring before it is the next one's turn
 _SEGMENT_EVENTS = 1 << 20
 _SEGMENT_SECONDS = 1.0
@@ -32,49 +33,54 @@ _ROW = sum(np.dtype(column.type).itemsize for column in COLUMNS)
 _SPARE = 2  # segments whose memory is kept: one is filled while another is written
 _PAUSE = 0.05  # seconds to let events gather: a block has its price, however few it has
 _FASTEST = 4e6  # events a second in a ring: a pause shall not fill it
-_MOST_RINGS = 8  # as bpf/ring.h has them
 _RING_SHARE, _LEAST, _MOST = 128, 16 << 20, 256 << 20  # of the machine's memory; bytes of all rings together
+_MOST_OF_MANY = 2 << 20  # bytes of a ring, where there are so many that all together take more than that
 
 
 def ring_sizes(cpus: int, memory: int) -> tuple[int, int]:
-    """How many rings a machine of so many CPUs and bytes of memory gets, and the pages of each; powers of two."""
-    rings = min(_MOST_RINGS, 1 << (cpus - 1).bit_length())
-    whole = min(max(memory // _RING_SHARE, _LEAST), _MOST)
-    pages = whole // rings // mmap.PAGESIZE
-    return rings, 1 << (pages.bit_length() - 1)
+    """How many rings a machine of so many CPUs and bytes of memory gets, and the events of each; powers of two."""
+    rings = 1 << (cpus - 1).bit_length()
+    whole = min(max(memory // _RING_SHARE, _LEAST), max(_MOST, rings * _MOST_OF_MANY))
+    return rings, 1 << (whole // rings // _EVENT.itemsize).bit_length() - 1
 
 
 class _Ring:
-    """One BPF ring buffer, mapped as include/uapi/linux/bpf.h describes BPF_MAP_TYPE_RINGBUF.
+    """One ring of bpf/ring.h: its struct ring, an array of one, and its events, as many as a power of two.
 
-    A page with the consumer's position, a page with the producer's, then the data twice in a row, so that what wraps is
-    contiguous. Records of one size make it one flat array.
+    What is read lies where it was written, so that a block of events ends where the ring does.
     """
 
-    def __init__(self, descriptor: int, pages: int) -> None:
-        page, self._size = mmap.PAGESIZE, pages * mmap.PAGESIZE
-        consumer = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        producer = mmap.mmap(descriptor, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
-        self._consumer = np.frombuffer(consumer, "<u8", 1)
-        self._producer = np.frombuffer(producer, "<u8", 1)
-        self._data = np.frombuffer(producer, np.uint8, offset=page)
+    def __init__(self, state: Array, events: Array) -> None:
+        self._taken, self._read, self._events = state["taken"], state["read"], events
+
+    def waiting(self) -> int:
+        """How many events are to be read."""
+        return int(self._taken[0]) - int(self._read[0])
 
     def fill(self) -> float:
-        """The share of it that is waiting to be read."""
-        return float(int(self._producer[0]) - int(self._consumer[0])) / self._size
+        """The share of it that these are."""
+        return self.waiting() / len(self._events)
 
-    def records(self, most: int) -> Array:
-        """Complete records in order, at most so many; they stay where they are until they are released."""
-        position = int(self._consumer[0])
-        count = min(most, (int(self._producer[0]) - position) // _RECORD.itemsize)
-        start = position % self._size
-        records = self._data[start : start + count * _RECORD.itemsize].view(_RECORD)
-        busy = records["length"] >= _BUSY
-        return records[: int(np.argmax(busy))] if busy.any() else records
+    def events(self, most: int) -> Array:
+        """Complete events in order, at most so many; they stay where they are until they are released."""
+        lap, start = divmod(int(self._read[0]), len(self._events))
+        events = self._events[start : start + min(most, self.waiting())]
+        complete = events["lap"] == (lap + 1) % _LAPS
+        return events if complete.all() else events[: int(np.argmin(complete))]
 
     def release(self, count: int) -> None:
-        """Give the room of the first records back."""
-        self._consumer[0] = int(self._consumer[0]) + count * _RECORD.itemsize
+        """Give the places of the first events back."""
+        self._read[0] += np.uint64(count)
+
+
+def _rings(programs: Programs, rings: int, events: int) -> list[_Ring]:
+    """The rings of the programs, mapped."""
+    written = mmap.PROT_READ | mmap.PROT_WRITE
+    states = mmap.mmap(programs.descriptor("rings"), rings * _STATE.itemsize, mmap.MAP_SHARED, written)
+    size = rings * events * _EVENT.itemsize
+    recorded = mmap.mmap(programs.descriptor("recorded"), size, mmap.MAP_SHARED, mmap.PROT_READ)
+    states_of = np.frombuffer(states, _STATE, rings).reshape(rings, 1)
+    return [*map(_Ring, states_of, np.frombuffer(recorded, _EVENT).reshape(rings, events))]
 
 
 class RingRecorder:
@@ -91,7 +97,10 @@ class RingRecorder:
         self._kernel = RunningKernel(kinds, pointers=True)
         self.meta, self.notes = self._kernel.meta, self._kernel.notes
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        self._sizes = ring_sizes(self._kernel.cpus, memory)
+        self._swaps = not abilities.compare_and_swap()
+        # Without it no two CPUs may write to one ring, also if they come online later.
+        cpus = os.sysconf("SC_NPROCESSORS_ONLN") if self._swaps else self._kernel.cpus
+        self._sizes = ring_sizes(cpus, memory)
         self._rings: list[_Ring] = []
         self._numbers, self._scramble, self._cgroups = Numbers(_KEY), Scrambler(), Cgroups()
         self._keys: Rows = np.zeros(0, KEY_TYPE)
@@ -105,11 +114,11 @@ class RingRecorder:
         """Events that found no room in a ring, by kind."""
 
     def __enter__(self) -> Self:
-        rings, pages = self._sizes
-        self._kernel.open("events.c", {"RINGS": rings, "RING_PAGES": pages, "STACKS": self._stacks}, again=Again.ALL)
-        programs = self._kernel.programs
+        rings, events = self._sizes
+        defines = {"RINGS": rings, "RING_EVENTS": events, "COMPARE_AND_SWAP": self._swaps, "STACKS": self._stacks}
+        self._kernel.open("events.c", defines, again=Again.ALL)
         try:
-            self._rings = [_Ring(programs.descriptor(f"ring{at}"), pages) for at in range(rings)]
+            self._rings = _rings(self._kernel.programs, rings, events)
         except BaseException:  # no room for the mapping, perhaps
             self._kernel.close()
             raise
@@ -143,7 +152,7 @@ class RingRecorder:
 
     def segments(self) -> Iterator[Segment]:
         """Read until the end; the last segment comes when no program runs any more."""
-        capacity = self._sizes[1] * mmap.PAGESIZE // _RECORD.itemsize
+        capacity = self._sizes[1]
         pause, least = min(_PAUSE, capacity / _FASTEST), min(_BLOCK, capacity // 8)
         while not (self._stopped or self._until()):
             is_over = self._now() - self._since >= _SEGMENT_SECONDS
@@ -168,20 +177,23 @@ class RingRecorder:
         for ring in self._rings:
             self._fullest = max(self._fullest, ring.fill())
             for _ in range(_BLOCKS):
-                records = ring.records(min(_BLOCK, _SEGMENT_EVENTS - self._used))
-                if len(records) < least:  # the rest waits: it would be a small block
+                room = _SEGMENT_EVENTS - self._used
+                if min(ring.waiting(), room) < least:  # the rest waits: it would be a small block
                     break
-                self._take(records)
-                ring.release(len(records))
-                if len(records) < _BLOCK:  # and so does what has come since
+                events = ring.events(min(_BLOCK, room))
+                if not len(events):  # the first one is being written
+                    break
+                self._take(events)
+                ring.release(len(events))
+                if max(len(events), ring.waiting()) < _BLOCK:  # and so does what has come since
                     break
         return self._used - before
 
-    def _take(self, records: Array) -> None:
-        """Convert a block of records to columns."""
-        rows = slice(self._used, self._used + len(records))
-        words, events = records.view(np.uint64).reshape(-1, _WORDS), records["event"]
-        self._buffer["key"][rows] = self._numbers.of(words[:, _KEY_WORDS])
+    def _take(self, events: Array) -> None:
+        """Convert a block of events to columns."""
+        rows = slice(self._used, self._used + len(events))
+        words = events.view(np.uint64).reshape(-1, _WORDS)
+        self._buffer["key"][rows] = self._numbers.of(words[:, :_KEY_WORDS])
         self._buffer["ptr"][rows] = self._scramble(events["ptr"])
         np.subtract(events["time"].view(np.int64), self._start, out=self._buffer["time"][rows])
         for name in ("requested", "pid", "task", "stack", "cpu"):

@@ -1,7 +1,5 @@
-"""Ring buffers: how many and how large, and that Python and C agree on them; a mapped ring read as an array."""
+"""Rings: how many and how large, and a place for each kind; a mapped ring read as an array."""
 
-import mmap
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,85 +7,100 @@ import pytest
 
 from kmwatch import schema
 from kmwatch.events import COLUMNS
-from kmwatch.schema import BPF_DIR, Kind
+from kmwatch.schema import KINDS, Kind
 from kmwatch.sources import ring
 from kmwatch.sources.ring import RingRecorder, Rooms, _Ring, ring_sizes
 
-RECORD = schema.dtype("ring_record")
-PAGES = 5  # not a whole number of records: they wrap
+EVENT, STATE = schema.dtype("event"), schema.dtype("ring")
+ROOM = 256
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gibibytes", "rings", "bytes_each"),
+    ("cpus", "gibibytes", "rings", "events"),
     [
-        (1, 0.25, 1, 16 << 20),  # never less than 16 MiB
-        (2, 24, 2, 64 << 20),  # 192 MiB are twice 96: down to a power of two
-        (3, 16, 4, 32 << 20),
-        (8, 64, 8, 32 << 20),  # never more than 256 MiB
-        (128, 2048, 8, 32 << 20),
+        (1, 0.25, 1, 1 << 17),  # never less than 16 MiB, here 9
+        (2, 24, 2, 1 << 20),  # 192 MiB are 1.4 million each: down to a power of two
+        (3, 16, 4, 1 << 18),
+        (8, 64, 8, 1 << 18),  # never more than 256 MiB
+        (128, 2048, 128, 1 << 14),  # but 1 MiB each
+        (512, 64, 512, 1 << 13),  # as long as that is not too much of the memory
     ],
 )
-def test_the_rings_fit_the_machine(cpus: int, gibibytes: float, rings: int, bytes_each: int) -> None:
-    assert ring_sizes(cpus, int(gibibytes * (1 << 30))) == (rings, bytes_each // mmap.PAGESIZE)
+def test_the_rings_fit_the_machine(cpus: int, gibibytes: float, rings: int, events: int) -> None:
+    memory = int(gibibytes * (1 << 30))
+    assert ring_sizes(cpus, memory) == (rings, events)
+    assert rings * events * EVENT.itemsize <= max(16 << 20, memory / 128)
 
 
-def test_c_has_as_many_rings_and_a_place_for_each_kind() -> None:
-    rings = (BPF_DIR / "ring.h").read_text()
-    assert rings.count("BPF_RINGBUF_OUTPUT(") == rings.count(".ringbuf_reserve(") == ring._MOST_RINGS
-    kinds = re.search(r"#define KINDS (\d+)", (BPF_DIR / "events.h").read_text())
-    assert kinds
-    assert int(kinds[1]) == max(Kind) + 1
+def test_there_is_a_place_for_each_kind() -> None:
+    assert max(Kind) + 1 == KINDS
 
 
 class Mapped:
-    """A ring as the kernel maps it, made of plain memory: the data area stands there twice."""
+    """A ring as the programs write it, made of plain memory."""
 
-    def __init__(self) -> None:
-        self.size = PAGES * mmap.PAGESIZE
-        self.consumer, self.producer = np.zeros(1, "<u8"), np.zeros(1, "<u8")
-        self.data = np.zeros(2 * self.size, np.uint8)
-        self.ring = _Ring.__new__(_Ring)
-        self.ring._size, self.ring._data = self.size, self.data
-        self.ring._consumer, self.ring._producer = self.consumer, self.producer
+    def __init__(self, laps: int = 0) -> None:
+        """One that has been around so many times."""
+        self.state, self.places = np.zeros(1, STATE), np.zeros(ROOM, EVENT)
+        self.state["taken"] = self.state["read"] = laps * ROOM
+        self.places["lap"] = laps % 256
+        self.ring = _Ring(self.state, self.places)
 
     def put(self, number: int, *, busy: bool = False) -> None:
-        """A record with this pid, complete or not."""
-        record = np.zeros(1, RECORD)
-        record["length"] = RECORD["event"].itemsize | (1 << 31 if busy else 0)
-        record["event"]["pid"] = number
-        places = (int(self.producer[0]) + np.arange(RECORD.itemsize)) % self.size
-        self.data[places] = self.data[places + self.size] = record.view(np.uint8)
-        self.producer[0] += np.uint64(RECORD.itemsize)
+        """An event with this pid, complete or not."""
+        lap, place = divmod(int(self.state["taken"][0]), ROOM)
+        self.places["pid"][place] = number
+        if not busy:
+            self.places["lap"][place] = (lap + 1) & 0xFF
+        self.state["taken"] += np.uint64(1)
 
 
-def pids(records: ring.Array) -> list[int]:
-    found: list[int] = records["event"]["pid"].tolist()
+def pids(events: ring.Array) -> list[int]:
+    found: list[int] = events["pid"].tolist()
     return found
 
 
-def test_records_come_in_order_also_around_the_end() -> None:
-    """The area holds 256 records: reading a few at a time goes around it more than twice."""
-    mapped, read = Mapped(), []
+@pytest.mark.parametrize("laps", [0, 1, 254, 255, 256])
+def test_events_come_in_order_also_around_the_end(laps: int) -> None:
+    """Reading a few at a time goes around the ring more than twice."""
+    mapped, read = Mapped(laps), []
     for number in range(600):
         mapped.put(number)
         if number % 7 == 0:
-            records = mapped.ring.records(100)
-            read += pids(records)
-            mapped.ring.release(len(records))
-    read += pids(mapped.ring.records(100))
+            events = mapped.ring.events(100)
+            read += pids(events)
+            mapped.ring.release(len(events))
+    while len(events := mapped.ring.events(100)):
+        read += pids(events)
+        mapped.ring.release(len(events))
 
     assert read == list(range(600))
 
 
-def test_nothing_is_read_from_the_first_record_that_is_not_complete() -> None:
-    mapped = Mapped()
+@pytest.mark.parametrize("laps", [0, 1, 255, 256])
+def test_nothing_is_read_from_the_first_event_that_is_not_complete(laps: int) -> None:
+    mapped = Mapped(laps)
     for number in range(5):
         mapped.put(number, busy=number == 3)
 
-    assert pids(mapped.ring.records(100)) == [0, 1, 2]
+    assert pids(mapped.ring.events(100)) == [0, 1, 2]
     mapped.ring.release(3)
-    assert pids(mapped.ring.records(100)) == []
-    assert mapped.ring.fill() == pytest.approx(2 * RECORD.itemsize / mapped.size)
+    assert pids(mapped.ring.events(100)) == []
+    assert mapped.ring.fill() == pytest.approx(2 / ROOM)
+
+
+def test_a_full_ring_is_read_whole() -> None:
+    mapped = Mapped(3)
+    mapped.state["taken"] += np.uint64(10)
+    mapped.state["read"] += np.uint64(10)
+    mapped.places["lap"][:10] = 4
+    for number in range(ROOM):
+        mapped.put(number)
+
+    assert mapped.ring.fill() == 1
+    assert pids(mapped.ring.events(1000)) == list(range(ROOM - 10))
+    mapped.ring.release(ROOM - 10)
+    assert pids(mapped.ring.events(1000)) == list(range(ROOM - 10, ROOM))
 
 
 def test_no_more_is_read_than_asked_for() -> None:
@@ -95,8 +108,8 @@ def test_no_more_is_read_than_asked_for() -> None:
     for number in range(5):
         mapped.put(number)
 
-    assert pids(mapped.ring.records(2)) == [0, 1]
-    assert pids(mapped.ring.records(2)) == [0, 1]  # until it is released
+    assert pids(mapped.ring.events(2)) == [0, 1]
+    assert pids(mapped.ring.events(2)) == [0, 1]  # until it is released
 
 
 def draining(monkeypatch: pytest.MonkeyPatch, mapped: Mapped, comes: int) -> tuple[RingRecorder, list[int]]:
@@ -105,9 +118,9 @@ def draining(monkeypatch: pytest.MonkeyPatch, mapped: Mapped, comes: int) -> tup
     recorder, taken, numbers = RingRecorder.__new__(RingRecorder), list[int](), iter(range(1000, 2000))
     recorder._rings, recorder._used, recorder._fullest = [mapped.ring], 0, 0.0
 
-    def take(records: ring.Array) -> None:
-        taken.extend(pids(records))
-        recorder._used += len(records)
+    def take(events: ring.Array) -> None:
+        taken.extend(pids(events))
+        recorder._used += len(events)
         for _ in range(comes):
             mapped.put(next(numbers))
 
@@ -139,13 +152,26 @@ def test_a_ring_that_never_ends_leaves_the_others_their_turn(monkeypatch: pytest
     assert len(taken) == 10 * ring._BLOCKS
 
 
+def test_a_turn_does_not_end_where_the_ring_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped = Mapped()
+    for at in range(ROOM - 3):
+        mapped.put(at)
+    mapped.ring.release(ROOM - 3)
+    for number in range(23):
+        mapped.put(number)
+    recorder, taken = draining(monkeypatch, mapped, 0)
+
+    assert recorder._drain(10) == 23
+    assert taken == [*range(23)]
+
+
 def test_a_segment_without_room_for_the_least_block_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its second is not over yet: were it kept open, the ring would fill up."""
     mapped, closed, turns = Mapped(), list[int](), iter(range(7))
     recorder, _ = draining(monkeypatch, mapped, 0)
     monkeypatch.setattr(ring, "_SEGMENT_EVENTS", 25)
     monkeypatch.setattr(ring, "_PAUSE", 0.0)
-    recorder._sizes, recorder._since, recorder._stopped = (1, 2), 1e9, False  # pages of the ring: blocks from twelve on
+    recorder._sizes, recorder._since, recorder._stopped = (1, 96), 1e9, False  # an eighth: blocks from twelve on
     monkeypatch.setattr(ring, "_BLOCK", 24)
 
     def until() -> bool:

@@ -106,9 +106,9 @@ def test_programs_do_not_stay_where_a_ring_cannot_be_mapped(monkeypatch: pytest.
     def refuse(*_: Any) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(ring, "_Ring", refuse)
+    monkeypatch.setattr(ring, "_rings", refuse)
     recorder = RingRecorder.__new__(RingRecorder)
-    recorder._kernel, recorder._sizes, recorder._stacks = Kernel(), (1, 1), 0  # type: ignore[assignment]
+    recorder._kernel, recorder._sizes, recorder._swaps, recorder._stacks = Kernel(), (1, 1), True, 0  # type: ignore[assignment]
 
     with pytest.raises(OSError, match="Cannot allocate memory"), recorder:
         pass

@@ -41,18 +41,21 @@ def test_a_struct_of_structs_has_them_one_after_the_other() -> None:
         "free_lists",
         "front_row",
         "held",
-        "ring_record",
         "stacked_key",
     ]
     assert schema.dtype("front_row").itemsize == 96
     assert [schema.dtype("front_row").fields[name][1] for name in ("key", "value")] == [0, 32]
 
 
-def test_a_record_of_the_ring_is_flat_words() -> None:
-    """The key's four words come right after the kernel's header, and the whole is a number of words without padding."""
-    record, event = schema.dtype("ring_record"), schema.dtype("event")
-    assert (record.itemsize, event.itemsize) == (80, 72)
-    assert [record.fields["event"][1], event.fields["key"][1], event.fields["time"][1]] == [8, 0, 32]
+def test_an_event_is_flat_words_of_which_the_key_comes_first() -> None:
+    event = schema.dtype("event")
+    assert event.itemsize == 72
+    assert [event.fields["key"][1], event.fields["time"][1]] == [0, 32]
+
+
+def test_what_each_side_of_a_ring_writes_has_a_line_of_the_cache() -> None:
+    ring = schema.dtype("ring")
+    assert (ring.itemsize, ring.fields["taken"][1], ring.fields["read"][1]) == (128, 0, 64)
 
 
 @pytest.mark.parametrize("struct", BODIES)

@@ -34,9 +34,9 @@ def line(words: str) -> str:
 
 
 def command_line(arguments: list[str], *, small: bool) -> None:
-    """Run kmwatch; `small` with rings of a page: room for some tens of events until they are looked at again."""
+    """Run kmwatch; `small` with small rings: room for some tens of events until they are looked at again."""
     if small:
-        ring.ring_sizes = lambda *_: (2, 1)
+        ring.ring_sizes = lambda *_: (2, 32)
     sys.argv[1:] = arguments
     kmwatch()
 
