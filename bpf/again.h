@@ -60,16 +60,18 @@ static __always_inline void starts(u32 kind, u64 event)
 static __always_inline bool was_missed(u32 kind, u64 event)
 {
 	struct marks *mark = marks.lookup(&kind);
-	u64 *count = caught.lookup(&kind);
 	int level = level_now();
+	u64 *count;
 
-	if (!mark || !count || level < 0)
+	if (!mark || level < 0)
 		return false;
 	if (mark->event[level] == event) {
 		mark->event[level] = 0;
 		return false;
 	}
-	*count += 1;
+	count = caught.lookup(&kind);
+	if (count)
+		*count += 1;
 	return true;
 }
 #else

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The rings: arrays that Python maps, each written by one CPU, or by several where there are more CPUs than rings. The
- * kernel's own ring buffer takes two calls of helpers and a lock for an event, which is more than all else that is done
- * for it. Here a place is taken by one instruction and belongs to the event until Python has read it; what is complete
- * shows by its lap. Python looks at them all the time anyway, so nobody is woken up.
+ * The rings: arrays that Python maps, each written by one CPU, or by several where more CPUs came online than there are
+ * rings. The kernel's own ring buffer takes two calls of helpers and a lock for an event. Here a place is taken by one
+ * instruction and belongs to the event until Python has read it; that it is complete shows by its lap. Python looks at
+ * them all the time anyway, so nobody is woken up.
  */
 #ifndef KMWATCH_RING_H
 #define KMWATCH_RING_H
