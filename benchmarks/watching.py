@@ -60,7 +60,10 @@ What each way of watching adds to one operation of a program that does nothing e
 this way sees of it; how many those are was counted by kmwatch. The program runs on the last CPU, recorders on the
 others. Of each turn the best of many stretches of a millisecond counts. A message is one kmalloc and one kfree and
 nothing else, so there every way sees the same two events; the ratios of the targets are taken there, of both sizes
-together. *Noise* is nothing attached, measured a second time in each round, beside the first."""
+together. A machine that others share is faster now and slower then, for seconds: nothing attached is measured again
+just before each way. *Noise* is nothing attached in place of a way."""
+BEFORE = "before "
+"""In front of a workload's name: what it took with nothing attached, just before."""
 
 
 @contextmanager
@@ -97,6 +100,27 @@ class Workload:
         return self.run(name)[0]
 
 
+class Beside:
+    """Ways of watching, each beside nothing attached just before it."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload, self._before = workload, dict[str, float]()
+
+    @contextmanager
+    def nothing(self, way: ways.Making) -> Iterator[None]:
+        """The way in force, once nothing attached has been measured."""
+        self._before = {BEFORE + name: taken for name, taken in self._now().items()}
+        with way():
+            yield
+
+    def measured(self, _: str) -> dict[str, float]:
+        """Nanoseconds of each operation, and those just before."""
+        return self._now() | self._before
+
+    def _now(self) -> dict[str, float]:
+        return {name: self._workload.run(name)[1] for name in WORKLOADS}
+
+
 def measure(options: Options) -> Result:
     """All ways, in turn."""
     missing: dict[str, str] = {}
@@ -105,24 +129,20 @@ def measure(options: Options) -> Result:
         workload = Workload(directory, stack.enter_context(elsewhere()))
         ours, source = stack.enter_context(ways.loaded())
         events = {name: ways.counts(source, partial(workload.operations, name)) for name in WORKLOADS}
-        turns = {**ours, **{name: peer.recording for name, peer in PEERS.items()}, "again": ours["nothing"]}
-        found = harness.in_turn(
-            turns,
-            lambda _: {name: workload.run(name)[1] for name in WORKLOADS},
-            options.rounds,
-            missing,
-            MOST_SECONDS,
-        )
+        every = {**ours, **{name: peer.recording for name, peer in PEERS.items()}}
+        beside = Beside(workload)
+        turns = {name: partial(beside.nothing, way) for name, way in every.items()}
+        found = harness.in_turn(turns, beside.measured, options.rounds, missing, MOST_SECONDS)
     return summary(found, events, missing)
 
 
 def summary(found: Found, events: Mapping[str, Mapping[Kind, float]], missing: Mapping[str, str]) -> Result:
     """The table: ways by workloads, what each adds for an event; and the targets."""
-    held = {name: ways.held({"out": found["out"][name], "in": found["in"][name]}) for name in WORKLOADS}
+    held = {name: ways.held({"out": found["out"][name], "in": found["in"][name]}) for name in found["out"]}
     found = {**found, "held": held}
     rows: list[list[Cell]] = [
         ["nothing: ns an operation", *(Spread.of(found["nothing"][name]) for name in WORKLOADS)],
-        ["noise: nothing again, ratio", *(ratio_of_nothing(found, name) for name in WORKLOADS)],
+        ["noise: nothing beside nothing, ratio", *(ratio_of_nothing(found["nothing"], name) for name in WORKLOADS)],
         ["events of an operation", *(sum(events[name].values()) for name in WORKLOADS)],
     ]
     for way, (words, kinds) in SHOWN.items():
@@ -134,9 +154,14 @@ def summary(found: Found, events: Mapping[str, Mapping[Kind, float]], missing: M
     return Result("What watching adds to a program", ABOUT, heads, rows, targets(found), notes)
 
 
-def ratio_of_nothing(found: Found, name: str) -> Spread | None:
+def ratio_of_nothing(nothing: Mapping[str, list[float]], name: str) -> Spread | None:
     """How far two equal measurements are apart."""
-    return Spread.of(harness.ratios(found["again"][name], found["nothing"][name]))
+    return Spread.of(harness.ratios(nothing[name], nothing[BEFORE + name]))
+
+
+def added(found: Found, way: str, name: str) -> list[float]:
+    """Nanoseconds that a way adds to an operation, round by round."""
+    return harness.added(found[way][name], found[way][BEFORE + name])
 
 
 def added_for_event(
@@ -144,8 +169,7 @@ def added_for_event(
 ) -> Spread | None:
     """Nanoseconds; None where the way sees no event of the operation."""
     count = sum(number for kind, number in events.items() if kind in kinds)
-    added = harness.added(found[way][name], found["nothing"][name])
-    return Spread.of(each / count for each in added) if count else None
+    return Spread.of(each / count for each in added(found, way, name)) if count else None
 
 
 def against(found: Found, way: str, other: str) -> Spread | None:
@@ -154,8 +178,8 @@ def against(found: Found, way: str, other: str) -> Spread | None:
         return None
 
     def both(name: str) -> list[float]:
-        sizes = (harness.added(found[name][size], found["nothing"][size]) for size in ("msg64", "msg2000"))
-        return [small + large for small, large in zip(*sizes, strict=True)]
+        pairs = zip(added(found, name, "msg64"), added(found, name, "msg2000"), strict=True)
+        return [small + large for small, large in pairs]
 
     return Spread.of(harness.ratios(both(way), both(other)))
 
