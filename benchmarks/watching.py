@@ -88,16 +88,19 @@ class Workload:
         self._program, self._cpu = directory / "operations", cpu
         subprocess.run([compiler, "-O2", "-o", self._program, ROOT / "benchmarks" / "operations.c"], check=True)
 
-    def run(self, name: str) -> tuple[int, float]:
-        """How many operations there were, and the nanoseconds of one in the best stretch of all processes."""
-        command = [str(self._program), name, str(STRETCHES), str(self._cpu)]
-        ended = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(PROCESSES)]
-        operations, bests, _ = zip(*(each.stdout.split() for each in ended), strict=True)
-        return sum(map(int, operations)), min(map(float, bests))
+    def best(self, name: str) -> float:
+        """The nanoseconds of an operation in the best stretch of all processes."""
+        return min(self._run(name, STRETCHES)[1] for _ in range(PROCESSES))
 
     def operations(self, name: str) -> int:
-        """The same, and how many there were."""
-        return self.run(name)[0]
+        """Do many operations in one process, so that its start does not count; how many they were."""
+        return self._run(name, PROCESSES * STRETCHES)[0]
+
+    def _run(self, name: str, stretches: int) -> tuple[int, float]:
+        command = [str(self._program), name, str(stretches), str(self._cpu)]
+        ended = subprocess.run(command, check=True, capture_output=True, text=True)
+        operations, best, _ = ended.stdout.split()
+        return int(operations), float(best)
 
 
 class Beside:
@@ -118,7 +121,7 @@ class Beside:
         return self._now() | self._before
 
     def _now(self) -> dict[str, float]:
-        return {name: self._workload.run(name)[1] for name in WORKLOADS}
+        return {name: self._workload.best(name) for name in WORKLOADS}
 
 
 def measure(options: Options) -> Result:
