@@ -12,10 +12,13 @@ from tests.browser.made import Made
 from tests.support import wait_until
 
 Path = tuple[str, ...]
-_FRAMES = """() => [...document.querySelectorAll('#flame-chart g.frame')].map(frame => {
-    const box = frame.querySelector('rect').getBoundingClientRect();
-    return [frame.getAttribute('name'), Math.round(box.top), box.left, box.width];
-})"""
+_FRAMES = """async () => {
+    await new Promise(requestAnimationFrame);
+    return [...document.querySelectorAll('#flame-chart g.frame')].map(frame => {
+        const box = frame.querySelector('rect').getBoundingClientRect();
+        return [frame.getAttribute('name'), Math.round(box.top), box.left, box.width];
+    });
+}"""
 
 
 def paths(what: Made, measure: str) -> dict[Path, int]:
@@ -30,8 +33,16 @@ def paths(what: Made, measure: str) -> dict[Path, int]:
 
 
 def frames(page: Driven) -> list[tuple[str, int, float, float]]:
-    """Name, top, left and width of each frame that is drawn, in pixels."""
-    return [(name, top, left, width) for name, top, left, width in page.page.evaluate(_FRAMES) if width > 0]
+    """Name, top, left and width of each frame that is drawn, in pixels, once all stand still: they grow from 0."""
+    seen: list[list[tuple[str, int, float, float]]] = [[]]
+
+    def stand_still() -> bool:
+        drawn = page.page.evaluate(_FRAMES)
+        seen.append([(name, top, left, width) for name, top, left, width in drawn if width > 0])
+        return seen[-1] != [] and seen[-1] == seen[-2]
+
+    wait_until(stand_still, 20, "the frames to stand still")
+    return seen[-1]
 
 
 def row(page: Driven, depth: int) -> dict[str, float]:
