@@ -5,7 +5,8 @@
 -- binary logarithm of an eighth of its size class. `slice` is which stretch of $length nanoseconds from $origin on the
 -- events are in; where $length is 0, that is 0 for all.
 --
--- Events of one key and one size are counted first, since there are many of each; what is left is little work.
+-- Events of one key and one size are counted first, since there are many of each; what is left is little work. `counted`
+-- are those that their file has counted already, where that is all that is asked: they are not in `events`.
 WITH alike AS (
     SELECT
         key,
@@ -16,6 +17,14 @@ WITH alike AS (
     FROM events
     WHERE shown IS NOT NULL
     GROUP BY ALL
+    UNION ALL
+    SELECT
+        key,
+        requested,
+        task,
+        slice,
+        count
+    FROM counted
 )
 SELECT
     key,

@@ -1,4 +1,5 @@
--- Events to the sizes that were asked for: how often each, by key. The tables are those of ledger.sql.
+-- Events to the sizes that were asked for: how often each, by key, though not always in one row. The tables are those of
+-- ledger.sql.
 SELECT
     key,
     requested,
@@ -7,3 +8,10 @@ FROM events
 JOIN chosen_keys USING (key)
 WHERE shown IS NOT NULL
 GROUP BY ALL
+UNION ALL
+SELECT
+    key,
+    requested,
+    count
+FROM counted
+JOIN chosen_keys USING (key)

@@ -15,6 +15,7 @@ import click
 import kmwatch.rules  # noqa: F401  # enters the rules
 from benchmarks import arithmetic, harness
 from kmwatch import contexts, schema, terms
+from kmwatch.capture import counts
 from kmwatch.capture.database import VIEWS, WHOSE
 from kmwatch.capture.layout import EVENTS, TABLES, VERSION, Field
 from kmwatch.cli import cli
@@ -321,7 +322,7 @@ def _sleeps(value: bool | None) -> str:
 def capture_format() -> str:
     """docs/capture-format.md: the files of a capture and their columns, and the views that SQL sees."""
     parts = ["# Capture format", _CAPTURE, _table(("file", "what it holds"), _FILES), "## journal.jsonl", _JOURNAL]
-    parts += ["## events-NNNNN.parquet", _EVENTS, _fields(EVENTS)]
+    parts += ["## events-NNNNN.parquet", _EVENTS, _fields(EVENTS), _COUNTS]
     for name, fields in TABLES.items():
         parts += [f"## {name}", _fields(fields)]
     parts += ["## Views for SQL", _VIEWS]
@@ -372,6 +373,11 @@ with every result; without `meta.json`, the journal or the tables nothing is tol
 _EVENTS = """\
 Events come in the order in which they were read, CPU by CPU: order by `time` where order matters. A `key` is a row of
 the ledger: with `requested` beside it, everything follows that a report shows."""
+_ALIKE = ", ".join(f"`{name}` ({counts.ALIKE[name].name})" for name in counts.ALIKE.names or ())
+_COUNTS = f"""\
+The file's own metadata (`parquet_kv_metadata` in DuckDB) has, as `{counts.NAME}`, how often each `key` comes with each
+`requested`, where that saves something: {_ALIKE}, little endian, for each pair. A report on a
+whole capture is made of these; one that asks when, or who, reads the events. Other readers need not know of them."""
 _VIEWS = """\
 What `kmwatch sql` offers, with names in place of numbers. `describe events` lists the columns."""
 _FLEET_VIEWS = """\

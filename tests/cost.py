@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
+from kmwatch.capture import counts
 from kmwatch.ledger import Ledger
 from kmwatch.rules import judge
 from kmwatch.schema import Kind, Stacks
@@ -68,18 +70,20 @@ def _sizes(source: str, kernel: RunningKernel, copies: Any, defines: dict[str, i
 
 
 def calls(times: int = 1) -> Counts:
-    """How many functions of kmwatch are called: to fold a capture, to add batches, to report.
+    """How many functions of kmwatch are called: to fold a capture's counts or its events, to add batches, to report.
 
     What is folded and added has `times` as many events, which must not matter.
     """
     with tempfile.TemporaryDirectory() as directory:
-        path = write_capture(Path(directory) / "c.kmw", [_repeated(each, times) for each in small_segments()])
+        with patch.object(counts, "_LEAST", 0):  # however few events there are
+            path = write_capture(Path(directory) / "c.kmw", [_repeated(each, times) for each in small_segments()])
         # How often its tables were written, and so the lines of its journal, is the writing thread's chance: it is
         # opened before anything is counted.
         made = _ledger()
-        with CaptureSource(path) as source:
+        with CaptureSource(path) as counted, CaptureSource(path, slices=1) as read:
             return {
-                "fold": _calls(lambda: list(source)),
+                "fold counts": _calls(lambda: list(counted)),
+                "fold events": _calls(lambda: list(read)),
                 "add": _calls(lambda: _add(times)),
                 "report": _calls(lambda: build(made, judge(made))),
             }

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import arithmetic, fleet, harness
 from benchmarks.arithmetic import DUCKDB, SPARK
 from benchmarks.harness import Result, Spread
-from kmwatch.capture import folding
+from kmwatch.capture import engine
 from scripts import generate_docs, plot_fleet
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -29,9 +29,9 @@ def test_the_picture_has_each_engine_at_each_size_in_both_panels() -> None:
     titles = [each.text for each in drawn.iter(f"{SVG}title")]
 
     assert len(sizes) >= 4
-    for engine in (DUCKDB, SPARK):
-        of_it = [title.partition(":")[0] for title in titles if title.startswith(f"{engine}, ")]
-        assert of_it == [f"{engine}, {size:,.0f} captures" for size in sizes] * 2
+    for name in (DUCKDB, SPARK):
+        of_it = [title.partition(":")[0] for title in titles if title.startswith(f"{name}, ")]
+        assert of_it == [f"{name}, {size:,.0f} captures" for size in sizes] * 2
 
 
 def test_points_stand_where_axes_say() -> None:
@@ -70,7 +70,7 @@ def test_what_bends_first_is_said_first() -> None:
 
 
 def test_the_page_names_the_limit_that_folding_has() -> None:
-    assert f"({folding._MEMORY.replace('MB', ' MB')})" in generate_docs.PAGES["scale.md"]()
+    assert f"({engine._MEMORY.replace('MB', ' MB')})" in generate_docs.PAGES["scale.md"]()
 
 
 def test_every_assumption_is_on_the_page() -> None:

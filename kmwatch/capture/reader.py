@@ -146,7 +146,7 @@ class Capture:
             raise BadInputError(f"{path} is damaged: it is not what was recorded, and nothing can be told without it")
 
     def _tables(self) -> Rows:
-        with shared("512MB", threads=1) as database:
+        with shared() as database:
             found = {name: self._table(database, name, fields) for name, fields in TABLES.items()}
         tables.add_symbols(found["symbols.parquet"], self.meta)
         tables.add_tasks(found["tasks.parquet"], self.meta)
@@ -159,7 +159,7 @@ class Capture:
         if path.stat().st_size > _LARGEST_TABLE:
             raise BadInputError(f"{path} is over {_LARGEST_TABLE >> 30} GiB: this is not of a capture")
         names = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in fields)
-        query = f"SELECT {names} FROM {parquet([path])}"  # noqa: S608  # names from capture.layout
+        query = f"SELECT {names} FROM {parquet([path])} ORDER BY 1, 2"  # noqa: S608  # names from capture.layout
         try:
             found = dict(database.execute(query).fetchnumpy())
         except duckdb.Error as error:

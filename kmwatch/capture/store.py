@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kmwatch.capture import journal
+from kmwatch.capture import counts, journal
 from kmwatch.capture.engine import connect
 from kmwatch.capture.journal import Entry, Journal
-from kmwatch.capture.layout import JOURNAL, META, TABLES, Field, segment_number
+from kmwatch.capture.layout import EVENTS, JOURNAL, META, TABLES, Field, segment_number
 from kmwatch.errors import UsageError
 from kmwatch.events import Columns
 
@@ -46,18 +46,13 @@ class Store:
         text = json.dumps(data, indent=1).encode() + b"\n"
         self._put(name, lambda temporary: temporary.write_bytes(text), {})
 
-    def put_table(self, name: str, fields: tuple[Field, ...], columns: Columns, extra: Entry) -> None:
-        """Write a Parquet file; `extra` joins its line in the journal."""
-        types = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in fields)
+    def put_table(self, name: str, fields: tuple[Field, ...], columns: Columns) -> None:
+        """Write a table that segments refer to."""
+        self._put(name, lambda temporary: self._copy(temporary, fields, columns), {})
 
-        def write(temporary: Path) -> None:
-            path = str(temporary.absolute()).replace("'", "''")
-            self._duckdb.register("columns", columns)
-            # The path and the names are ours, and COPY takes no parameters.
-            self._duckdb.execute(f"COPY (SELECT {types} FROM columns) TO '{path}' ({_PARQUET})")  # noqa: S608
-            self._duckdb.unregister("columns")
-
-        self._put(name, write, extra)
+    def put_segment(self, name: str, columns: Columns, entry: Entry) -> None:
+        """Write the events of a segment, with their counts; `entry` joins its line in the journal."""
+        self._put(name, lambda temporary: self._copy(temporary, EVENTS, columns, counted=True), entry)
 
     def drop(self, name: str, events: int) -> None:
         """Remove a segment of so many events: the journal tells how many went that way, and is kept short."""
@@ -73,6 +68,17 @@ class Store:
         """Free everything; the files stay."""
         self._duckdb.close()
         self.journal.close()
+
+    def _copy(self, to: Path, fields: tuple[Field, ...], columns: Columns, *, counted: bool = False) -> None:
+        types = ", ".join(f'"{field.name}"::{field.type} AS "{field.name}"' for field in fields)
+        path = str(to.absolute()).replace("'", "''")
+        self._duckdb.register("columns", columns)
+        told = counts.of(self._duckdb, len(columns["key"])) if counted else b""
+        options = f"{_PARQUET}, KV_METADATA {{'{counts.NAME}': $told}}" if told else _PARQUET
+        # The path and the names are ours, and neither can be a parameter.
+        copy = f"COPY (SELECT {types} FROM columns) TO '{path}' ({options})"  # noqa: S608
+        self._duckdb.execute(copy, {"told": told} if told else None)
+        self._duckdb.unregister("columns")
 
     def _put(self, name: str, write: Callable[[Path], Any], extra: Entry) -> None:
         temporary = self._directory / f".{name}.tmp"

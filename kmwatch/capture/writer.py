@@ -15,7 +15,7 @@ import duckdb
 
 from kmwatch.capture import tables
 from kmwatch.capture.journal import Entry
-from kmwatch.capture.layout import EVENTS, META, TABLES, segment_name
+from kmwatch.capture.layout import META, TABLES, segment_name
 from kmwatch.capture.manifest import to_json
 from kmwatch.capture.store import Store
 from kmwatch.errors import KmwatchError
@@ -130,7 +130,7 @@ class Writer:
         if len(segment):
             self._number += 1
             name = segment_name(self._number)
-            self._store.put_table(name, EVENTS, segment.columns, entry)
+            self._store.put_segment(name, segment.columns, entry)
             if self._rotate:
                 self._segments.append((name, len(segment)))
         else:
@@ -145,7 +145,7 @@ class Writer:
         meta, keys = self._recorder.meta, self._recorder.keys
         for name, length in tables.lengths(meta, keys).items():
             if length > self._lengths[name]:
-                self._store.put_table(name, TABLES[name], tables.columns(name, meta, keys), {})
+                self._store.put_table(name, TABLES[name], tables.columns(name, meta, keys))
                 self._lengths[name] = length
 
     def _stay_within_bounds(self) -> None:

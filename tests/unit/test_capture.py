@@ -1,5 +1,6 @@
 """What a capture adds up to is what the ledger would have had of the same events: all of them, or a part."""
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from kmwatch.batch import KEY, ROW, Cache, Task
+from kmwatch.capture import counts
 from kmwatch.capture.choosing import Choice, matching
 from kmwatch.errors import UsageError
 from kmwatch.ledger import Ledger
@@ -108,12 +110,16 @@ def by_hand(events: list[Event], *, by_task: bool = False) -> Plain:
     return plain(rows.ledger(*given, known=meta), by_task=by_task)
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(scope="module", params=["no counts", "all counted", "every second one counted"])
 def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
-    """A capture of any events, and the events."""
-    events = any_events(request.param)
-    with one_database():
-        return write(tmp_path_factory.mktemp("capture") / "a.kmw", events), events
+    """A capture of any events, and the events; its segments have their counts, or have not."""
+    events, number, count = any_events(len(request.param)), itertools.count(1), counts.of
+    every = {"no counts": 1 << 30, "all counted": 1, "every second one counted": 2}[request.param]
+    with one_database(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counts, "_LEAST", 0)
+        patch.setattr(counts, "of", lambda *given: b"" if next(number) % every else count(*given))
+        directory = write(tmp_path_factory.mktemp("capture") / "a.kmw", events)
+    return directory, events
 
 
 def test_a_capture_adds_up_to_the_same_ledger(recorded: tuple[Path, list[Event]]) -> None:

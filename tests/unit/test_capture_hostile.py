@@ -208,7 +208,7 @@ def rewritten(directory: Path, name: str, query: str) -> None:
 
 OTHER_TABLES: list[tuple[str, str]] = [
     ("keys.parquet", "SELECT * REPLACE (key + 1 AS key) FROM it"),
-    ("keys.parquet", "SELECT * FROM it ORDER BY key DESC"),
+    ("keys.parquet", "SELECT * REPLACE (0::UINTEGER AS key) FROM it"),
     ("keys.parquet", "SELECT * REPLACE (4000000000 AS site) FROM it"),
     ("keys.parquet", "SELECT * REPLACE (200 AS kind) FROM it"),
     ("keys.parquet", "SELECT * REPLACE (0 AS kind) FROM it"),
@@ -246,6 +246,7 @@ OTHER_TABLES: list[tuple[str, str]] = [
     (SEGMENT, "SELECT 1 AS x"),
 ]  # fmt: skip
 SAME_TABLES: list[tuple[str, str]] = [
+    ("keys.parquet", "SELECT * FROM it ORDER BY key DESC"),
     ("keys.parquet", "SELECT *, 1 AS more FROM it"),
     ("keys.parquet", "SELECT * REPLACE (key::VARCHAR AS key, gfp::BIGINT AS gfp) FROM it"),
     ("symbols.parquet", "SELECT * REPLACE (repeat('x', 100000) AS function) FROM it"),

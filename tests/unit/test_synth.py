@@ -252,14 +252,14 @@ def test_a_root_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_ends_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The third segment, of whichever host, finds no room: no fleet is said to be complete."""
     numbers: Iterator[int] = iter(range(1000))
-    real = Store.put_table
+    real = Store.put_segment
 
-    def put_table(self: Store, name: str, *more: Any) -> None:
-        if name.startswith("events-") and next(numbers) == 2:
+    def put_segment(self: Store, *given: Any) -> None:
+        if next(numbers) == 2:
             raise OSError(28, "No space left on device")
-        real(self, name, *more)
+        real(self, *given)
 
-    monkeypatch.setattr(Store, "put_table", put_table)
+    monkeypatch.setattr(Store, "put_segment", put_segment)
     with pytest.raises(FullError, match=r"^the disk of .* is full$"):
         synth.make(tmp_path / "fleet", 50, 1, 1000, lambda _: None)
     assert not (tmp_path / "fleet" / synth.PLANTED).exists()

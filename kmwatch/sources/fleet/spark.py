@@ -35,6 +35,7 @@ _KEY_BITS, _TASK_BITS = 20, 32  # of a capture's own numbers
 _EVENTS = f"""
 SELECT (capture << {_KEY_BITS}) + key AS key, requested, 0L AS `time`, {{shown}} AS shown FROM recorded {{joined}}
 """  # noqa: S608  # numbers and texts from here; workers choose by time
+_COUNTED = "SELECT 0L AS key, 0L AS requested, 0L AS task, 0 AS slice, 0L AS count WHERE false"  # workers read events
 _TASKS = f"LEFT JOIN chosen_tasks t ON t.task = (recorded.capture << {_TASK_BITS}) + recorded.task"
 _FOUND = ("key", "task", "eighth", "count", "bytes_requested", "min_request", "max_request")
 _TRACEBACK = "Traceback (most recent call last):"
@@ -240,6 +241,7 @@ def _show_events(session: Any, captures: Sequence[_Opened]) -> None:
     if choice.tasks or choice.by_task:
         shown, joined = ("t.shown" if choice.tasks else "coalesce(t.shown, 0L)"), _TASKS
     session.sql(_EVENTS.format(shown=shown, joined=joined)).createOrReplaceTempView("events")
+    session.sql(_COUNTED).createOrReplaceTempView("counted")
 
 
 def _chosen(number: int, each: _Opened) -> tuple[dict[str, Array], dict[str, Array]]:
