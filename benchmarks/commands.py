@@ -89,11 +89,15 @@ def make(capture: Path, events: int) -> Path:
     return capture
 
 
-def record(directory: Path, seconds: float) -> Path:
-    """The perf.data of every kmalloc and kfree under `stress-ng --msg`; Missing where perf or stress-ng is."""
+def record(directory: Path, seconds: float, pages: int = 0) -> Path:
+    """The perf.data of every kmalloc and kfree under `stress-ng --msg`, through rings of so many pages or perf's own.
+
+    Raises Missing where perf or stress-ng is.
+    """
     data = directory / "perf.data"
     load = ("stress-ng", "--msg", str(os.cpu_count() or 1), "--timeout", f"{seconds:g}", "--quiet")
-    command = ("perf", "record", "-q", "-a", "-m", "4096", "-e", "kmem:kmalloc,kmem:kfree", "-o", data, "--", *load)
+    rings = ("-m", str(pages)) if pages else ()
+    command = ("perf", "record", "-q", "-a", *rings, "-e", "kmem:kmalloc,kmem:kfree", "-o", data, "--", *load)
     try:
         run(command)
     except FileNotFoundError as error:

@@ -19,7 +19,7 @@ from kmwatch.errors import UsageError
 from kmwatch.held import without_releases
 from kmwatch.schema import Kind
 
-_AT_ONCE = 1 << 24  # events folded in one query
+_AT_ONCE = 1 << 26  # events folded in one query
 _FILES = 256
 _FOREVER = 1e9  # seconds
 
