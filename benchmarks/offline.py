@@ -163,9 +163,9 @@ def measure(options: Options) -> Result:
         "which is without the frees of NULL. A rate is of the events that each one reads, start of the program "
         "included; all files are in the page cache. With rings that lose nothing perf takes longer to read as many: "
         f"that is the row *in large rings*, and `perf script` and the import read the same {lengths[0]:g} s. The long "
-        f"capture is made up: {ways[_LONG_REPORT].events:,} events, 3000 keys, 1500 call sites. Its report is made of "
-        "the counts that segments carry; of a part of its time (`--from`), by cgroup, as a page or by SQL each event "
-        "is read.",
+        f"capture is made up: {ways[_LONG_REPORT].events:,} events, 3000 keys, 1500 call sites. Reports on a whole "
+        "capture are made of the counts that its segments carry; of a part of its time (`--from`), by cgroup, as a "
+        "page or by SQL each event is read.",
         columns=("command", "events", "seconds", "M events/s", "memory, MB"),
         rows=_table(ways, found),
         targets=[
