@@ -276,12 +276,13 @@ def test_an_address_that_is_taken_is_said() -> None:
 
 def test_ending_closes_what_is_open() -> None:
     with serving() as at:
-        client = connected(at)
-        client.sendall(b"GET /")
-        wait_until(lambda: at._open, 20, "the connection")
-    # What it had not read yet when it closed makes the kernel say so by a reset.
-    with closing(client), suppress(ConnectionResetError):
-        assert client.recv(1) == b""
+        silent, speaking = connected(at), connected(at)
+        speaking.sendall(b"GET /")
+        wait_until(lambda: len(at._open) == 2, 20, "the connections")
+    with closing(silent), closing(speaking):
+        assert silent.recv(1) == b""
+        with suppress(ConnectionResetError):  # the kernel's word for the end where something was not read yet
+            assert speaking.recv(1) == b""
     at.stop()
     with pytest.raises(OSError, match="refused"):
         connected(at)
